@@ -1,0 +1,21 @@
+"""What the person got wrong. Each error is one line: what, where, what was expected, what to do (exit code 2)."""
+
+
+class UserError(ValueError):
+    """Base of every mistake that the person can mend. Shown without a traceback."""
+
+
+class ConfigError(UserError):
+    """A setting has a value that cannot work."""
+
+
+class SceneError(UserError):
+    """A scene file is missing, malformed or unsupported, or nothing of it can be seen."""
+
+
+class ModelError(UserError):
+    """Weights, a scheduler or an optional package are missing or do not fit."""
+
+
+class OutputError(UserError):
+    """The output folder cannot be written, or it holds another render."""
