@@ -1,0 +1,22 @@
+# make demo   sets everything up and renders a built-in animated figure from a prompt
+# make test   sets everything up and runs the whole test suite
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test
+demo: $(BIN)/.ready
+	$(BIN)/python farm/submit.py scene=dancer prompt="a golden statue in a snowy forest" output=renders/demo output.compare=true
+
+test: $(BIN)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Torch goes first and by its range: without one, the newest build drags in gigabytes that a machine without a GPU cannot use.
+$(BIN)/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "torch>=2.7,<2.14"
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
