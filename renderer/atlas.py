@@ -43,7 +43,9 @@ def triangle_areas(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     return 0.5 * np.linalg.norm(np.cross(a, b), axis=1)
 
 
-def cover(corner_uv: NDArray[np.floating], side: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def cover(
+    corner_uv: NDArray[np.floating], side: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Which cell centres does each UV triangle cover, in a side × side grid over [0, 1]²?
 
     corner_uv: [T, 3, 2]. Returns triangle [M], cell [M] (row · side + column) and barycentrics [M, 3], one row a

@@ -7,7 +7,9 @@ from typing import Any
 @dataclass(kw_only=True)
 class CameraConfig:
     move: str = "auto"  # auto | static | orbit | dolly | follow | file
-    azimuth: float | None = None  # degrees around the hero, 0 = from the front (+Z), 90 = from +X; None: what suits the scene
+    azimuth: float | None = (
+        None  # degrees around the hero, 0 = from the front (+Z), 90 = from +X; None: what suits the scene
+    )
     elevation: float | None = None  # degrees above the horizon
     fov: float = 35.0  # vertical field of view, degrees
     fill: float = 0.8  # share of the frame's height or width that the hero takes

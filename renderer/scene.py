@@ -44,6 +44,7 @@ class Scene:
     ground: float | None
     cameras: tuple[FileCamera, ...] = ()
     notes: tuple[str, ...] = field(default=())  # what the person should hear, e.g. dropped degenerate triangles
+    azimuth: float = 25.0  # degrees from the front, towards +X, where the scene is seen best
 
     def at(self, time: float) -> list[NDArray[np.float32]]:
         """World positions of each object at `time` seconds, wrapped into the cycle; float32 [V_i, 3] each."""

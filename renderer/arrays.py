@@ -1,0 +1,37 @@
+"""Named arrays in one Arrow file that is mapped into memory, so that a process holds only what it touches."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """Write contiguous arrays as one row of an Arrow IPC file, dtype and shape in the schema; temp file + rename."""
+    fields = [
+        pa.field(name, pa.large_binary(), metadata={"array": json.dumps([array.dtype.str, array.shape])})
+        for name, array in arrays.items()
+    ]
+    row = [pa.array([pa.py_buffer(np.ascontiguousarray(array))], pa.large_binary()) for array in arrays.values()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file,
+        pa.ipc.new_file(file, pa.schema(fields)) as writer,
+    ):
+        writer.write(pa.record_batch(row, schema=pa.schema(fields)))
+    os.replace(file.name, path)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray]:
+    """The arrays of such a file as read-only views of the mapped memory: nothing is copied."""
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    arrays = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        dtype, shape = json.loads(field.metadata[b"array"])
+        arrays[field.name] = np.frombuffer(column[0].as_buffer(), np.dtype(dtype)).reshape(shape)
+    return arrays
