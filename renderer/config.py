@@ -4,58 +4,63 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def key(default: Any, help: str) -> Any:
+    """A dataclass field that carries its own line of `--help`."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(kw_only=True)
 class CameraConfig:
-    move: str = "auto"  # auto | static | orbit | dolly | follow | file
-    azimuth: float | None = (
-        None  # degrees around the hero, 0 = from the front (+Z), 90 = from +X; None: what suits the scene
+    move: str = key("auto", "auto | static | orbit | dolly | follow | file")
+    azimuth: float | None = key(
+        None, "degrees around the hero, 0 = front (+Z), 90 = from +X; null: what suits the scene"
     )
-    elevation: float | None = None  # degrees above the horizon
-    fov: float = 35.0  # vertical field of view, degrees
-    fill: float = 0.8  # share of the frame's height or width that the hero takes
-    turn: float | None = None  # degrees that an orbit turns over the clip
+    elevation: float | None = key(None, "degrees above the horizon; null: what suits the scene")
+    fov: float = key(35.0, "vertical field of view, degrees")
+    fill: float = key(0.8, "share of the frame's height or width that the hero takes")
+    turn: float | None = key(None, "degrees that an orbit turns over the clip; null: what suits the scene")
 
 
 @dataclass(kw_only=True)
 class SceneConfig:
-    name: str = "dancer"  # a built-in scene, or a path: .glb .gltf .obj .ply .stl, or a folder of .obj frames
-    clip: str | None = None  # animation of the file, by name; None: the first
-    ground: bool | None = None  # ground plane; None: what suits the scene
-    dome: bool = True  # a dome around the scene gives the background a surface, so that it moves with the camera
+    name: str = key("dancer", "a built-in scene, or a path: .glb .gltf .obj .ply .stl, or a folder of .obj frames")
+    clip: str | None = key(None, "animation of the file, by name; null: the first")
+    ground: bool | None = key(None, "ground plane; null: what suits the scene")
+    dome: bool = key(True, "a dome gives the background a surface, so that it moves with the camera")
     camera: CameraConfig = field(default_factory=CameraConfig)
 
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    name: str = "pocket"  # pocket | sd15 | custom
-    base: str | None = None  # folder in diffusers layout, or hub id
-    controlnet: str | None = None  # folder or hub id; None: the base's own `controlnet` subfolder
-    scheduler: str | None = None  # ddim | euler | dpm++ | unipc | ..., or a diffusers class name; None: the model's own
-    control_scale: float = 1.0  # weight of the ControlNet's residuals
-    dtype: str = "auto"  # auto: float16 on CUDA, float32 on CPU
-    device: str = "auto"
+    name: str = key("pocket", "pocket | sd15 | a folder in diffusers layout | a hub id")
+    base: str | None = key(None, "folder or hub id of the model's parts, instead of the name's")
+    controlnet: str | None = key(None, "folder or hub id; null: the model's own `controlnet` folder")
+    scheduler: str | None = key(None, "ddim | euler | dpm++ | unipc | a diffusers class name; null: the model's own")
+    control_scale: float = key(1.0, "weight of the ControlNet's residuals")
+    dtype: str = key("auto", "auto (float16 on CUDA, float32 on CPU) | float16 | bfloat16 | float32")
+    device: str = key("auto", "auto | cpu | cuda")
 
 
 @dataclass(kw_only=True)
 class MethodConfig:
     """DESIGN.md section 3; italics there are the defaults here."""
 
-    name: str = "generative_rendering"
-    keyframes: int = 4  # K frames drawn anew at each step; clamped to the number of frames; 0: every frame on its own
-    layers: str = "decoder"  # feature layers: decoder | all self-attention layers
-    pre: bool = True  # K/V from [own tokens, keyframe tokens]
-    post: bool = True  # blend in the unified post-attention features
-    alpha: float = 0.6  # weight of the unified features on covered pixels
-    unify: str = "fill+mean"  # T: fill+mean | fill | mean
-    until: float = 1.0  # fraction of the steps with attention and injection across frames
-    adain_until: float = 0.5  # fraction of the steps with latent normalisation
-    texels: float = 4.0  # texels per feature pixel, linear: the scene's budget is (texels × layer resolution)²
+    name: str = key("generative_rendering", "generative_rendering | paper | per_frame: sets the keys below")
+    keyframes: int = key(4, "K frames drawn anew at each step, at most all frames; 0: every frame on its own")
+    layers: str = key("decoder", "feature layers: decoder | all self-attention layers")
+    pre: bool = key(True, "keys and values from [own tokens, keyframe tokens]")
+    post: bool = key(True, "blend in the unified post-attention features")
+    alpha: float = key(0.6, "weight of the unified features on covered pixels")
+    unify: str = key("fill+mean", "unified features T: fill+mean | fill | mean")
+    until: float = key(1.0, "fraction of the steps with attention and injection across frames")
+    adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
+    texels: float = key(4.0, "texels per feature pixel, linear: the scene's budget is (texels × layer resolution)²")
 
 
 @dataclass(kw_only=True)
 class NoiseConfig:
-    kind: str = "uv"  # uv | fixed | random
-    texels: float = 1.0  # texels per latent pixel, linear
+    kind: str = key("uv", "uv (noise lives on the surface) | fixed (one for all frames) | random (new in each frame)")
+    texels: float = key(1.0, "texels per latent pixel, linear")
 
 
 @dataclass(kw_only=True)
@@ -63,15 +68,15 @@ class RenderConfig:
     """One scene × one prompt × one seed × one method. None: the model's own default."""
 
     scene: SceneConfig = field(default_factory=SceneConfig)
-    prompt: str = "a golden statue in a snowy forest"
-    negative_prompt: str = ""
-    seed: int = 0
-    frames: int = 16
-    fps: float = 12.0
-    resolution: Any = None  # N or [W, H]
-    steps: int | None = None
-    guidance: float | None = None
-    chunk: int = 8  # frames that go through the network together
+    prompt: str = key("a golden statue in a snowy forest", "free text, as you type it")
+    negative_prompt: str = key("", "what should not be seen")
+    seed: int = key(0, "another seed, another clip")
+    frames: int = key(16, "length of the clip")
+    fps: float = key(12.0, "frames per second")
+    resolution: Any = key(None, "N or [W,H], multiples of 8; null: the model's own")
+    steps: int | None = key(None, "denoising steps; null: the model's own")
+    guidance: float | None = key(None, "classifier-free guidance scale; null: the model's own")
+    chunk: int = key(8, "frames that go through the network together")
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
