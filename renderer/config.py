@@ -12,9 +12,7 @@ def key(default: Any, help: str) -> Any:
 @dataclass(kw_only=True)
 class CameraConfig:
     move: str = key("auto", "auto | static | orbit | dolly | follow | file")
-    azimuth: float | None = key(
-        None, "degrees around the hero, 0 = front (+Z), 90 = from +X; null: what suits the scene"
-    )
+    azimuth: float | None = key(None, "degrees around the hero, 0 = front, 90 = from +X; null: what suits the scene")
     elevation: float | None = key(None, "degrees above the horizon; null: what suits the scene")
     fov: float = key(35.0, "vertical field of view, degrees")
     fill: float = key(0.8, "share of the frame's height or width that the hero takes")
@@ -73,7 +71,7 @@ class RenderConfig:
     seed: int = key(0, "another seed, another clip")
     frames: int = key(16, "length of the clip")
     fps: float = key(12.0, "frames per second")
-    resolution: Any = key(None, "N or [W,H], multiples of 8; null: the model's own")
+    resolution: Any = field(default=None, metadata={"help": "N or [W,H], multiples of 8; null: the model's own"})
     steps: int | None = key(None, "denoising steps; null: the model's own")
     guidance: float | None = key(None, "classifier-free guidance scale; null: the model's own")
     chunk: int = key(8, "frames that go through the network together")
