@@ -1,0 +1,134 @@
+"""Self-attention across frames (Generative Rendering, sections 4.3 and 4.4), as diffusers attention processors.
+
+A processor knows its layer's name and nothing else. What a step shares between frames arrives as one argument,
+`cross_attention_kwargs={"sharing": ...}`: None (every frame on its own), a KeyframePass or an Injection.
+Tokens are [G·n, T, D]: guidance branches outermost, then frames.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor, nn
+
+from renderer.unify import Sources, unify
+
+KeyframeFeatures = dict[str, tuple[Tensor, Tensor]]
+"""Layer name → pre- and post-attention tokens of the keyframes, [G, K, T, D] each."""
+
+
+@dataclass
+class KeyframePass:
+    """The keyframes attend to each other, and their features are kept. guidance: G, the number of guidance branches."""
+
+    guidance: int
+    features: KeyframeFeatures = field(default_factory=dict)
+
+
+@dataclass
+class Injection:
+    """Frames attend to themselves and the keyframes (pre), and their output is blended with the unified features (post).
+
+    sources: tokens per frame T → where the pixels of this chunk find their unified feature. alpha: weight of F̄.
+    """
+
+    features: KeyframeFeatures
+    sources: dict[int, Sources]
+    pre: bool
+    post: bool
+    alpha: float
+
+
+class PlainAttention(AttnProcessor2_0):
+    """diffusers' own attention, for layers that share nothing."""
+
+    def __call__(self, attn, hidden_states, *args, sharing=None, **kwargs):
+        return super().__call__(attn, hidden_states, *args, **kwargs)
+
+
+class FeatureAttention(AttnProcessor2_0):
+    """Self-attention of a feature layer."""
+
+    def __init__(self, layer: str):
+        super().__init__()
+        self.layer = layer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        sharing: KeyframePass | Injection | None = None,
+    ) -> Tensor:
+        if sharing is None:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        assert hidden_states.ndim == 3, "feature layers are transformer blocks on [batch, tokens, channels]"
+        if isinstance(sharing, KeyframePass):
+            pre = hidden_states.unflatten(0, (sharing.guidance, -1))
+            post = keyframe_attention(attn, pre)
+            sharing.features[self.layer] = (pre, post)
+            return post.flatten(0, 1)
+        keyframes_pre, keyframes_post = sharing.features[self.layer]
+        pre = hidden_states.unflatten(0, (len(keyframes_pre), -1))
+        out = injected_attention(attn, pre, keyframes_pre if sharing.pre else None)
+        if sharing.post:
+            out = blend(out, keyframes_post, sharing.sources[pre.shape[2]], sharing.alpha)
+        return out.flatten(0, 1)
+
+
+def keyframe_attention(attn: Attention, pre: Tensor) -> Tensor:
+    """Extended attention: each keyframe's queries see the keys and values of all keyframes. pre, result: [G, K, T, D]."""
+    keyframes = pre.shape[1]
+    key, value = _heads(attn, attn.to_k(pre.flatten(1, 2))), _heads(attn, attn.to_v(pre.flatten(1, 2)))  # [G, H, K·T, d]
+    query = _heads(attn, attn.to_q(pre.flatten(1, 2)))  # one long sequence of queries: no key is copied
+    out = nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+    return _project_out(attn, out).unflatten(1, (keyframes, -1))
+
+
+def injected_attention(attn: Attention, pre: Tensor, keyframes_pre: Tensor | None) -> Tensor:
+    """F̂: keys and values from [own tokens, keyframe tokens]. pre: [G, n, T, D]; keyframes_pre: [G, K, T, D]; result as pre."""
+    guidance, frames = pre.shape[:2]
+    own = pre.flatten(0, 1)
+    query, key, value = (_heads(attn, project(own)) for project in (attn.to_q, attn.to_k, attn.to_v))
+    if keyframes_pre is not None:
+        shared = keyframes_pre.flatten(1, 2)
+        key, value = (
+            torch.cat([mine, _heads(attn, project(shared)).repeat_interleave(frames, dim=0)], dim=2)
+            for mine, project in ((key, attn.to_k), (value, attn.to_v))
+        )
+    out = nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+    return _project_out(attn, out).unflatten(0, (guidance, frames))
+
+
+def blend(out: Tensor, keyframes_post: Tensor, sources: Sources, alpha: float) -> Tensor:
+    """α·F̄ + (1 − α)·F̂ on pixels whose surface a keyframe sees, F̂ elsewhere. out: F̂ [G, n, T, D]; keyframes_post: [G, K, T, D]."""
+    guidance, _, _, channels = out.shape
+    # Both guidance branches ride in one gather.
+    features = keyframes_post.flatten(1, 2).transpose(0, 1).flatten(1)  # [K·T, G·D]
+    unified = unify(features, sources).unflatten(1, (guidance, channels)).transpose(0, 1)  # [G, n·T, D]
+    weight = alpha * sources.covered[:, None].to(out.dtype)
+    return torch.lerp(out.flatten(1, 2), unified, weight.expand_as(unified)).view_as(out)
+
+
+def _heads(attn: Attention, tokens: Tensor) -> Tensor:
+    return tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, T, H·d] → [B, H, T, d]
+
+
+def _project_out(attn: Attention, out: Tensor) -> Tensor:
+    tokens = out.transpose(1, 2).flatten(2)
+    return attn.to_out[1](attn.to_out[0](tokens)) / attn.rescale_output_factor
+
+
+def feature_layers(names: list[str], layers: str) -> list[str]:
+    """Those of a UNet's attention processor names that take part: self-attention in the decoder, or everywhere."""
+    return [name for name in names if ".attn1." in name and (layers == "all" or name.startswith("up_blocks."))]
+
+
+def share_attention(unet: nn.Module, layers: str) -> list[str]:
+    """Give the UNet processors that take `sharing`; returns the names of its feature layers."""
+    names = list(unet.attn_processors)
+    features = feature_layers(names, layers)
+    unet.set_attn_processor({name: FeatureAttention(name) if name in features else PlainAttention() for name in names})
+    return features
