@@ -1,0 +1,156 @@
+"""python farm/submit.py scene=dancer prompt="a golden statue": one command, one clip. --help lists everything.
+
+Exit codes: 0; 1 a render failed; 2 the person's mistake; 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+try:
+    from omegaconf import OmegaConf
+
+    from farm import command
+    from farm.config import SubmitConfig, default_folder, make_folder, validate
+    from farm.progress import Progress
+    from farm.usage import usage
+    from renderer.errors import ConfigError, UserError
+except ModuleNotFoundError as missing:
+    print(
+        f"error: {missing.name} is not installed: run `pip install -e .` in the checkout, or `make demo`",
+        file=sys.stderr,
+    )
+    sys.exit(MISTAKE)
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows what there is")
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-c", "--cfg", choices=["job"])
+    parser.add_argument("settings", nargs="*")
+    return parser.parse_intermixed_args(arguments)
+
+
+def prepare(overrides: Sequence[str], folder: Path | None = None) -> SubmitConfig:
+    """The checked configuration of one render, its output folder chosen. Raises ConfigError."""
+    config = command.configure(overrides)
+    validate(config)
+    if folder is None:
+        folder = Path(config.output.dir) if config.output.dir else default_folder(config, datetime.datetime.now())
+    return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
+
+
+def submit(config: SubmitConfig) -> Path:
+    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong."""
+    assert config.output.dir is not None
+    folder = Path(config.output.dir)
+    ours = not folder.exists()
+    make_folder(folder)
+    try:
+        from farm import driver  # brings Ray and torch, so it comes after everything that can be checked without them
+
+        with Progress(folder, config.frames) as progress:
+            return driver.submit(config, progress)
+    except KeyboardInterrupt as error:
+        error.add_note(f"finished frames stay; the same command with output={folder} goes on")
+        raise
+    except Exception as error:
+        if not isinstance(error, UserError):
+            log = folder / "error.log"
+            log.write_text("".join(traceback.format_exception(error)), "utf-8", "backslashreplace")
+            error.add_note(f"see {log}")
+        raise
+    finally:
+        if ours:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # goes only if nothing has come into it
+
+
+def sweep(jobs: Sequence[Sequence[str]]) -> int:
+    """Renders one job after the other, each into its own folder. One that fails fails alone. Returns the exit code."""
+    now = datetime.datetime.now()
+    names = command.names(jobs)
+    outcomes: dict[str, Path | Exception] = {}
+    configs: dict[str, SubmitConfig] = {}
+    for name, job in zip(names, jobs, strict=True):
+        try:
+            folder = Path(command.configure(job).output.dir or f"renders/{now:%Y-%m-%d_%H-%M-%S}_sweep")
+            configs[name] = prepare(job, folder / name)
+        except ConfigError as error:
+            report(error, name)
+            outcomes[name] = error
+    for name, config in configs.items():
+        print(f"{name} ({len(outcomes) + 1} of {len(jobs)})", file=sys.stderr)
+        try:
+            outcomes[name] = submit(config)
+        except Exception as error:
+            report(error, name)
+            outcomes[name] = error
+    for name in names:
+        outcome = outcomes[name]
+        print(f"{name}: failed, {one_line(outcome)}" if isinstance(outcome, Exception) else f"{name}: {outcome}")
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
+    if len(failures) == len(jobs) and all(isinstance(failure, UserError) for failure in failures):
+        return MISTAKE
+    return FAILED if failures else 0
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, and, where it is not the person's mistake, where the rest stands."""
+    if isinstance(error, UserError):
+        return str(error)
+    what = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return f"unexpected {type(error).__name__}: {what} ({'; '.join(getattr(error, '__notes__', ['FARM_DEBUG=1 shows where']))})"
+
+
+def report(error: BaseException, name: str = "") -> int:
+    """One line on stderr. Returns the exit code."""
+    if os.environ.get("FARM_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        print("; ".join(["interrupted", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        return INTERRUPTED
+    print(f"error: {name}{': ' if name else ''}{one_line(error)}", file=sys.stderr)
+    return MISTAKE if isinstance(error, UserError) else FAILED
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does what the arguments say. Returns the exit code."""
+    try:
+        given = options(arguments)
+        if given.help:
+            print(usage())
+            return 0
+        jobs = command.renders(given.settings, given.multirun)
+        if given.cfg:
+            for job in jobs:
+                print(OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(command.configure(job)))))
+            return 0
+        if given.multirun:
+            return sweep(jobs)
+        print(f"video: {submit(prepare(jobs[0]))}")
+        return 0
+    except BrokenPipeError:  # whoever read stdout has gone, as in `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

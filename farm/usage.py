@@ -1,0 +1,57 @@
+"""What `--help` says. Names, defaults and their lines come from where they are defined."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from farm.config import CONF, GROUPS, KEYS, MODELS
+from renderer.builtin import BUILTIN
+
+HEAD = """\
+An animated 3D scene and a prompt in, a temporally consistent video out.
+
+  python farm/submit.py scene=dancer prompt="a golden statue in a snowy forest"
+  python farm/submit.py scene=Fox.glb scene.clip=Walk prompt="a fox made of ice, moonlight" frames=24
+  python farm/submit.py -m scene=dancer,turntable prompt='"a lava golem","a knitted toy"'
+
+  -m, --multirun   one render of every combination of the values that commas separate; prompts then in quotes
+  -c, --cfg job    show the configuration instead of rendering
+  -h, --help       this
+
+A prompt is free text, as you type it. The same command with the same output= finishes what is missing.
+FARM_DEBUG=1 in the environment shows where an error comes from."""
+
+SHORT = {f"{name}.name": name for name in ("scene", "model", "method", "farm")} | {
+    "noise.kind": "noise",
+    "output.dir": "output",
+}
+
+
+def usage() -> str:
+    """The whole text, lines of at most about 120 characters."""
+    sections = {
+        "Scenes (scene=, or a path)": BUILTIN,
+        "Models (model=, or a folder or hub id in diffusers layout)": MODELS,
+        "Methods (method=)": described("method"),
+        "Farms (farm=)": described("farm"),
+        "Keys, with their defaults": dict(keys()),
+    }
+    return "\n".join([HEAD, *(line for title, entries in sections.items() for line in section(title, entries))])
+
+
+def section(title: str, entries: Mapping[str, str]) -> Iterator[str]:
+    width = min(28, max(map(len, entries)))
+    yield from ("", f"{title}:")
+    for name, line in entries.items():
+        yield f"  {name:<{width}}  {line}"
+
+
+def described(group: str) -> dict[str, str]:
+    """Each choice of a config group with the comment that its file begins with."""
+    files = {name: CONF / group / f"{name}.yaml" for name in GROUPS[group]}
+    return {name: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for name, file in files.items()}
+
+
+def keys() -> Iterator[tuple[str, str]]:
+    for path, spec in KEYS.items():
+        default = spec.default if isinstance(spec.default, str) else json.dumps(spec.default)
+        yield f"{SHORT.get(path, path)}={default}", spec.help
