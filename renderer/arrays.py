@@ -1,8 +1,6 @@
 """Named arrays in one Arrow file that is mapped into memory, so that a process holds only what it touches."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,21 +8,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from renderer.files import atomic
+
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write contiguous arrays as one row of an Arrow IPC file, dtype and shape in the schema; temp file + rename."""
+    """Write contiguous arrays as one row of an Arrow IPC file, dtype and shape in the schema; whole or not at all."""
     fields = [
         pa.field(name, pa.large_binary(), metadata={"array": json.dumps([array.dtype.str, array.shape])})
         for name, array in arrays.items()
     ]
     row = [pa.array([pa.py_buffer(np.ascontiguousarray(array))], pa.large_binary()) for array in arrays.values()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file,
-        pa.ipc.new_file(file, pa.schema(fields)) as writer,
-    ):
+    with atomic(path) as part, pa.ipc.new_file(str(part), pa.schema(fields)) as writer:
         writer.write(pa.record_batch(row, schema=pa.schema(fields)))
-    os.replace(file.name, path)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray]:

@@ -1,8 +1,8 @@
 """UV atlases that are charts: every surface point has one place in its object's atlas, and every place one surface point."""
 
+import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from renderer.files import atomic
 from renderer.scene import Object, Scene
 
 CHECK_SIDE = 512  # cells along the side of the grid on which double cover is judged
@@ -104,23 +105,17 @@ def unwrap(positions: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArr
     """Charts by xatlas for a mesh in its rest pose, cached by content. positions [V, 3], faces [T, 3] → corner UVs [T, 3, 2]."""
     digest = hashlib.sha256(positions.astype(np.float32).tobytes() + faces.astype(np.int32).tobytes()).hexdigest()
     cached = cache_folder() / "atlas" / f"{digest}.npy"
-    try:
+    with contextlib.suppress(OSError, ValueError, EOFError):
         return np.load(cached)
-    except (OSError, ValueError, EOFError):
-        pass
     import xatlas
 
     # Files split vertices at every seam and hard edge; charts should follow the surface, so weld by position first.
     welded, inverse = np.unique(positions.astype(np.float32), axis=0, return_inverse=True)
     _, indices, uvs = xatlas.parametrize(welded, inverse.reshape(-1)[faces].astype(np.uint32))
     corner_uv = np.asarray(uvs, np.float32)[np.asarray(indices)]
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".npy", delete=False) as file:
-            np.save(file, corner_uv)
-        os.replace(file.name, cached)
-    except OSError:
-        pass  # a cache that cannot be written only costs time
+    # A cache that cannot be written only costs time.
+    with contextlib.suppress(OSError), atomic(cached) as part, open(part, "wb") as file:
+        np.save(file, corner_uv)
     return corner_uv
 
 

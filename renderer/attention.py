@@ -81,7 +81,10 @@ class FeatureAttention(AttnProcessor2_0):
 def keyframe_attention(attn: Attention, pre: Tensor) -> Tensor:
     """Extended attention: each keyframe's queries see the keys and values of all keyframes. pre, result: [G, K, T, D]."""
     keyframes = pre.shape[1]
-    key, value = _heads(attn, attn.to_k(pre.flatten(1, 2))), _heads(attn, attn.to_v(pre.flatten(1, 2)))  # [G, H, K·T, d]
+    key, value = (
+        _heads(attn, attn.to_k(pre.flatten(1, 2))),
+        _heads(attn, attn.to_v(pre.flatten(1, 2))),
+    )  # [G, H, K·T, d]
     query = _heads(attn, attn.to_q(pre.flatten(1, 2)))  # one long sequence of queries: no key is copied
     out = nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
     return _project_out(attn, out).unflatten(1, (keyframes, -1))

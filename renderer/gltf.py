@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from renderer.errors import SceneError
 from renderer.gltf_animation import STILL, Clip, NodeTree, morph_weights, read_clip, read_nodes
 from renderer.gltf_file import (
     BYTE,
@@ -76,6 +77,7 @@ class Instance:
         return (np.einsum("vij,vj->vi", matrices[:, :, :3], local) + matrices[:, :, 3]).astype(np.float32)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a scene that is not finite is for the caller to judge
 def load_gltf(path: Path, clip: str | None = None) -> Scene:
     """The default scene of a .glb or .gltf file; positions(time) are seconds from the clip's start. Raises SceneError.
 
@@ -89,10 +91,10 @@ def load_gltf(path: Path, clip: str | None = None) -> Scene:
     targets = {instance.node: len(instance.rest_weights) for instance in instances}
     motion = read_clip(document, clip, targets)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def positions(time: float) -> list[NDArray[np.float32]]:
-        with np.errstate(over="ignore", invalid="ignore"):  # whoever asked checks for what is not finite
-            world, weights = tree.world(motion, time), morph_weights(motion, time)
-            return [i.posed(world, weights.get(i.node, i.rest_weights)) for i in instances]
+        world, weights = tree.world(motion, time), morph_weights(motion, time)
+        return [i.posed(world, weights.get(i.node, i.rest_weights)) for i in instances]
 
     cameras = _read_cameras(document, used, tree, motion, notes)
     return Scene(path.stem, tuple(objects), positions, motion.duration, None, cameras, tuple(notes))
@@ -165,7 +167,7 @@ def _read_primitive(document: Document, entry: Entry, notes: list[str]) -> Primi
     """Geometry of a primitive, or None (and a note) if it has no triangles."""
     attributes, mode = entry.child("attributes"), entry.integer("mode", TRIANGLES, below=7)
     if mode < TRIANGLES:
-        notes.append(f"{entry.file}: {entry.where} is made of points or lines and is left out")
+        notes.append(f"{entry.where} is made of points or lines and is left out")
         return None
     kinds = QUANTIZED if document.quantized() else (FLOAT,)
     base = document.read(attributes, "POSITION", "VEC3", kinds).astype(np.float64)
@@ -190,7 +192,7 @@ def _read_primitive(document: Document, entry: Entry, notes: list[str]) -> Primi
         if np.isfinite(uv).all():
             corner_uv = (uv * [1, -1] + [0, 1]).astype(np.float32)[faces]  # glTF counts v downwards
         else:
-            notes.append(f"{entry.file}: {entry.where} has UVs that are not finite and gets new ones")
+            notes.append(f"{entry.where} has UVs that are not finite and gets new ones")
     targets = [
         per_vertex(target, "POSITION", "VEC3", kinds).astype(np.float32).ravel()
         if "POSITION" in target
@@ -266,17 +268,23 @@ def _read_cameras(
         entry = document.follow(node, "camera", "cameras")
         name = printable(node.text("name", entry.text("name", f"camera {node.integer('camera')}")))
         if entry.text("type") != "perspective":
-            notes.append(f"{entry.file}: camera '{name}' is not a perspective camera and is left out")
+            notes.append(f"camera '{name}' is not a perspective camera and is left out")
             continue
         lens = entry.child("perspective")
         fov_y = lens.number("yfov")
         if not 0 < fov_y < np.pi:
             lens.fail(f"yfov is {fov_y}, expected radians between 0 and pi")
 
-        def pose(time: float, number: int = number) -> Array:
+        @np.errstate(over="ignore", invalid="ignore")
+        def pose(time: float, number: int = number, name: str = name) -> Array:
             wrapped = time % motion.duration if motion.duration > 0 else 0.0
             matrix = tree.world(motion, wrapped)[number]
-            matrix[:3, :3] /= np.linalg.norm(matrix[:3, :3], axis=0)  # a camera looks through no scale
+            scale = np.linalg.norm(matrix[:3, :3], axis=0)  # a camera looks through none
+            if not np.isfinite(matrix).all() or not scale.all():
+                raise SceneError(
+                    f"{document.root.file}: camera '{name}' has no direction at {time:.3f} s; mend its animation"
+                )
+            matrix[:3, :3] /= scale
             return matrix
 
         cameras.append(FileCamera(name, fov_y, pose))

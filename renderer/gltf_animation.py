@@ -136,19 +136,18 @@ def compose(translation: Array, rotation: Array, scale: Array) -> Array:
 def read_nodes(document: Document) -> NodeTree:
     """The node tree. Raises SceneError where the nodes form no forest."""
     nodes = document.tables["nodes"]
+    children = [node.indices("children", below=len(nodes)) for node in nodes]
     parent = np.full(len(nodes), -1)
     for i, node in enumerate(nodes):
-        for child in node.indices("children", below=len(nodes)):
+        for child in children[i]:
             if parent[child] != -1:
-                node.fail(f"has the child {child}, which node {parent[child]} has too; expected a tree")
+                node.fail(f"has the child {child}, which nodes[{parent[child]}] has too; expected a tree")
             parent[child] = i
-    levels = []
-    placed, level = 0, np.flatnonzero(parent == -1)
+    levels, placed, level = [], 0, np.flatnonzero(parent == -1)
     while len(level):
+        levels.append((level, parent[level]))
         placed += len(level)
-        level = np.flatnonzero(np.isin(parent, level))
-        if len(level):
-            levels.append((level, parent[level]))
+        level = np.array([child for i in level for child in children[i]], np.intp)
     if placed < len(nodes):
         document.root.fail("nodes form a cycle, expected a tree")
     rest = {
@@ -159,16 +158,16 @@ def read_nodes(document: Document) -> NodeTree:
     for i, node in enumerate(nodes):
         if "matrix" in node:
             matrices[i] = node.numbers("matrix", 16, ()).reshape(4, 4).T
-    return NodeTree(levels, rest, matrices)
+    return NodeTree(levels[1:], rest, matrices)
 
 
 def read_clip(document: Document, wanted: str | None, targets: dict[int, int]) -> Clip:
     """The clip called `wanted`, or of that index; the first if None (a file without any stands still).
 
-    targets: node -> number of its morph targets. Raises SceneError; for an unknown clip it lists those there are.
+    targets: nodes of the scene that have a mesh -> number of its morph targets. Raises SceneError; for an unknown clip it lists those there are.
     """
     animations = document.tables["animations"]
-    names = [printable(animation.text("name", str(i))) for i, animation in enumerate(animations)]
+    names = [animation.text("name", str(i)) for i, animation in enumerate(animations)]
     if wanted is None and not animations:
         return STILL
     if wanted is None:
@@ -178,7 +177,9 @@ def read_clip(document: Document, wanted: str | None, targets: dict[int, int]) -
     elif wanted.isdecimal() and int(wanted) < len(names):
         index = int(wanted)
     else:
-        there = f"choose one of: {', '.join(names)}" if names else "the file has no clips, leave scene.clip out"
+        there = (
+            f"choose one of: {printable(', '.join(names), 500)}" if names else "the file has none, leave scene.clip out"
+        )
         raise SceneError(f"{document.root.file}: no clip is called '{printable(wanted)}'; {there}")
 
     groups: dict[tuple, list[tuple[int, Array, Array]]] = {}
@@ -191,7 +192,9 @@ def read_clip(document: Document, wanted: str | None, targets: dict[int, int]) -
         number = target.integer("node")
         if path not in (*SIZES, "weights"):
             target.fail(f"path is '{printable(path)}', expected translation, rotation, scale or weights")
-        if path == "weights" and not targets.get(number):
+        if path == "weights" and number not in targets:
+            continue  # the node stands in another scene, or has no mesh
+        if path == "weights" and not targets[number]:
             target.fail(f"path is weights, but {node.where} has no morph targets")
         if path != "weights" and "matrix" in node:
             node.fail("is animated and has a matrix, expected translation, rotation and scale")

@@ -36,7 +36,7 @@ class Entry:
     """A JSON object of the file and where it stands in it; its getters return checked values or raise a SceneError."""
 
     file: str
-    where: str  # "nodes[3]"
+    where: str  # "nodes[3]"; "its" for the document itself
     value: dict[str, Any]
 
     def __contains__(self, key: str) -> bool:
@@ -49,8 +49,11 @@ class Entry:
 
     def _expect(self, ok: bool, key: str, expected: str) -> None:
         if not ok:
-            found = f"is {printable(json.dumps(self.value[key]))}" if key in self else "is missing"
-            self.fail(f"{key} {found}, expected {expected}")
+            value = self.value.get(key, "missing")
+            found = "an object" if isinstance(value, dict) else printable(str(value))
+            self.fail(
+                f"{key} is {f'a list of {len(value)}' if isinstance(value, list) else found}, expected {expected}"
+            )
 
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number; without a default the key is required (so for all getters)."""
@@ -78,7 +81,7 @@ class Entry:
     def numbers(self, key: str, length: int, default: Collection[float]) -> NDArray[np.float64]:
         """`length` finite numbers, float64 [length]."""
         value = self.value.get(key, default)
-        ok = isinstance(value, Collection) and len(value) == length and all(map(_is_number, value))
+        ok = isinstance(value, list | tuple) and len(value) == length and all(map(_is_number, value))
         self._expect(ok, key, f"{length} numbers")
         return np.array(list(value), np.float64)
 
@@ -98,7 +101,7 @@ class Entry:
     def child(self, key: str) -> "Entry":
         value = self.value.get(key)
         self._expect(isinstance(value, dict), key, "a JSON object")
-        return Entry(self.file, f"{self.where}.{key}".removeprefix("root."), value)
+        return Entry(self.file, f"{self.where}.{key}".removeprefix("its."), value)
 
     def children(self, key: str) -> list["Entry"]:
         """A list of JSON objects; empty where the key is missing."""
@@ -106,7 +109,7 @@ class Entry:
         self._expect(
             isinstance(values, list) and all(isinstance(v, dict) for v in values), key, "a list of JSON objects"
         )
-        place = f"{self.where}.{key}".removeprefix("root.")
+        place = f"{self.where}.{key}".removeprefix("its.")
         return [Entry(self.file, f"{place}[{i}]", value) for i, value in enumerate(values)]
 
 
@@ -218,8 +221,8 @@ def open_gltf(path: Path) -> Document:
             f"{path.name}: its JSON cannot be read: {printable(str(error), 100)}; export the file again"
         ) from None
     if not isinstance(value, dict):
-        raise SceneError(f"{path.name}: its JSON is no object but {type(value).__name__}, expected a glTF 2.0 document")
-    root = Entry(path.name, "root", value)
+        raise SceneError(f"{path.name}: its JSON is a {type(value).__name__}, expected a glTF 2.0 document")
+    root = Entry(path.name, "its", value)
     version = root.child("asset").text("version")
     if not version.startswith("2."):
         raise SceneError(f"{path.name}: is glTF {printable(version)}, expected 2.x; export it again as glTF 2.0")

@@ -99,13 +99,13 @@ def clean(scene: Scene, file: str) -> Scene:
     """The scene with unusable triangles and unused vertices left out, names made unique, and a ground; see load_scene."""
     infinite = [np.zeros(len(part.faces), bool) for part in scene.objects]
     flat = [np.ones(len(part.faces), bool) for part in scene.objects]
-    lowest = [np.full(part.faces.max(initial=-1) + 1, np.inf) for part in scene.objects]
+    lowest = [np.full(len(points), np.inf) for points in scene.at(0.0)]
     for time in _times(scene):
         for i, (part, points) in enumerate(zip(scene.objects, scene.at(time), strict=True)):
             usable = np.all(np.abs(points) < FARTHEST, axis=1)
             infinite[i] |= ~usable[part.faces].all(axis=1)
             flat[i] &= _is_flat(np.where(usable[:, None], points, 0), part.faces)
-            lowest[i] = np.fmin(lowest[i], points[: len(lowest[i]), 1])
+            lowest[i] = np.fmin(lowest[i], points[:, 1])
 
     parts: list[tuple[int, Object, NDArray[np.integer]]] = []
     notes, ground = list(scene.notes), np.inf
@@ -114,15 +114,15 @@ def clean(scene: Scene, file: str) -> Scene:
         good = ~(infinite[i] | flat[i])
         for bad, what in ((infinite[i], "with vertices that are not finite"), (flat[i] & ~infinite[i], "without area")):
             if bad.any():
-                notes.append(f"{file}: left out {bad.sum()} of {len(bad)} triangles of '{name}' {what}")
+                notes.append(f"left out {bad.sum()} of {len(bad)} triangles of '{name}' {what}")
         if good.any():
             used, faces = np.unique(part.faces[good], return_inverse=True)
             corner_uv = None if part.corner_uv is None else part.corner_uv[good]
             parts.append((i, Object(name, faces.reshape(-1, 3).astype(np.int32), corner_uv), used))
             ground = min(ground, lowest[i][used].min())
     if not parts:
-        reasons = "; ".join(notes) or "the file has no triangles"
-        raise SceneError(f"{file}: nothing to see in it: {printable(reasons, 300)}; expected a mesh with triangles")
+        reasons = "; ".join(notes) or "its scene has no meshes"
+        raise SceneError(f"{file}: there is nothing to see: {printable(reasons, 300)}; expected a mesh with triangles")
 
     def positions(time: float) -> list[NDArray[np.float32]]:
         points = scene.positions(time)

@@ -71,6 +71,10 @@ def _read_parts(path: Path, content: bytes) -> list[Part]:
 
     kind = path.suffix.lower()[1:]
     if kind == "obj":
+        if re.search(rb"(?m)^f\b.*\s-\d", content):
+            raise SceneError(
+                f"{path.name}: faces count vertices backwards (negative indices); export it with absolute ones"
+            )
         # trimesh splits vertices where normals differ, which may change from frame to frame: v//vn -> v, v/vt/vn -> v/vt.
         content = re.sub(rb"(/-?\d+)/-?\d+", rb"\1", re.sub(rb"//-?\d+", b"", content))
     try:

@@ -1,5 +1,7 @@
 """Pictures that let a person judge a clip at a glance: guides, contact sheet, comparison, the clip unwrapped into UV."""
 
+import functools
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -13,7 +15,7 @@ from renderer.atlas import Texels
 PAPER = (22, 23, 27)  # behind everything
 INK = (214, 215, 218)
 FAINT = (128, 131, 138)
-# The built-in font knows little beyond ASCII; these are tried by name for prompts in other scripts.
+# Tried by name, as Pillow's own font knows little beyond ASCII and its spaces vanish in small print.
 FONTS = ("DejaVuSans.ttf", "Arial.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf")
 
 SHEET_WIDTH = 1920
@@ -141,15 +143,16 @@ def contact_sheet(
     tile_height = round(height * tile_width / width)
     page_width = max(2 * margin + side_label + len(times) * (tile_width + GAP) - GAP, 640)
 
-    lines = _wrap(prompt, 22, page_width - 2 * margin, most=3)
-    top = margin + 32 * len(lines) + (26 if facts else 0) + 14
+    caption = [(line, INK, font, 32) for line, font in _wrap(prompt, 22, page_width - 2 * margin, most=3)]
+    caption += [(line, FAINT, font, 26) for line, font in _wrap(facts, 15, page_width - 2 * margin, most=1)]
+    top = margin + sum(pitch for *_, pitch in caption) + 12
     page_height = top + len(rows) * (tile_height + GAP) - GAP + 26 + margin - 10
     page = Image.new("RGB", (page_width, page_height), PAPER)
     draw = ImageDraw.Draw(page)
-    for number, line in enumerate(lines):
-        draw.text((margin, margin + 32 * number + 10), line, INK, _font(prompt, 22), anchor="lm")
-    if facts:
-        draw.text((margin, margin + 32 * len(lines) + 8), facts, FAINT, _font(facts, 15), anchor="lm")
+    y = margin - 6
+    for line, ink, font, pitch in caption:
+        draw.text((margin, y + pitch / 2), line, ink, font, anchor="lm")
+        y += pitch
 
     for row, (label, images) in enumerate(rows):
         y = top + row * (tile_height + GAP)
@@ -165,40 +168,41 @@ def contact_sheet(
     return np.asarray(page)
 
 
-def _wrap(text: str, size: int, width: int, most: int) -> list[str]:
-    """At most so many lines of at most `width` pixels; what does not fit becomes an ellipsis."""
+def _wrap(text: str, size: int, width: int, most: int) -> list[tuple[str, ImageFont.FreeTypeFont]]:
+    """At most so many lines of at most `width` pixels, and their font; what does not fit becomes an ellipsis."""
+    text = text[: most * width].encode("utf-8", "replace").decode()  # no character is narrower than a pixel
     font = _font(text, size)
-    lines = [""]
+    lines: list[str] = []
     for word in text.split():
-        longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
+        if lines and (len(lines) == most or font.getlength(f"{lines[-1]} {word}") <= width):
+            lines[-1] += f" {word}"
         else:
-            lines[-1] = longer
-    if len(lines) > most:
-        lines = [*lines[: most - 1], " ".join(lines[most - 1 :])]
-    for number, line in enumerate(lines):
-        while font.getlength(lines[number]) > width:
-            line = line[:-1]
-            lines[number] = line.rstrip() + "…"
-    return lines
+            lines.append(word)
+    return [(_cut(line, font, width), font) for line in lines]
 
 
+def _cut(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    fits = bisect_right(range(len(line)), float(width), key=lambda n: font.getlength(line[:n] + "…"))
+    return line[: max(fits - 1, 0)].rstrip() + "…"
+
+
+@functools.lru_cache(maxsize=64)
 def _font(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """The font, of the built-in one and those installed, that lacks the fewest characters of the text."""
+    """Of the fonts installed and, last, Pillow's own, the first that lacks the fewest characters of the text."""
+    fonts = []
+    for name in FONTS:
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
     default = ImageFont.load_default(size)
     assert isinstance(default, ImageFont.FreeTypeFont), "Pillow comes with FreeType"
-    fonts = [default]
-    if not text.isascii():
-        for name in FONTS:
-            with suppress(OSError):
-                fonts.append(ImageFont.truetype(name, size))
-    return min(fonts, key=lambda font: _missing(font, text))
+    return min([*fonts, default], key=lambda font: _missing(font, text))
 
 
 def _missing(font: ImageFont.FreeTypeFont, text: str) -> int:
     placeholder = bytes(font.getmask("\uffff"))  # not a character, so this is what the font draws when it has none
-    return sum(bytes(font.getmask(character)) == placeholder for character in text if not character.isspace())
+    return sum(bytes(font.getmask(character)) == placeholder for character in set(text) if not character.isspace())
 
 
 # --- the clip unwrapped into UV -------------------------------------------------------------------------------------

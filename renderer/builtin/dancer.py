@@ -18,61 +18,39 @@ HALF_BEAT = 1 / 3  # seconds
 HALF_BEATS = 8
 DURATION = HALF_BEAT * HALF_BEATS
 
-# each key: half beat, x, z and turn (degrees) of the ball of the foot; between unequal places it steps
+# each key: half beat; x, z and turn (degrees) of the ball of the foot. Between unequal places the foot steps, and the last
+# number of the key it leaves says how far the step swings out towards +Z; between equal places it stands, or pivots
 LEFT_FOOT = (
-    (0, 0.38, 0.00, 8),
-    (1.0, 0.38, 0.00, 8),
-    (1.85, 0.00, -0.02, 8),
-    (3.0, 0.00, -0.02, 8),
-    (3.75, -0.34, 0.03, 15),
-    (4.0, -0.34, 0.03, 15),
-    (4.85, 0.00, 0.00, 105),
-    (6.0, 0.00, 0.00, 225),
-    (6.9, 0.38, 0.00, 368),
-    (8.0, 0.38, 0.00, 368),
-)
+    (0, 0.31, 0.00, 10, 0), (1.0, 0.31, 0.00, 10, 0), (1.85, 0.06, -0.02, 10, 0), (3.0, 0.06, -0.02, 10, 0),
+    (3.75, -0.15, 0.04, 20, 0), (4.0, -0.15, 0.04, 20, 0), (4.85, 0.03, 0.00, 110, 0), (6.0, 0.03, 0.00, 230, 0.16),
+    (6.9, 0.31, 0.00, 370, 0), (8.0, 0.31, 0.00, 370, 0),
+)  # fmt: skip
 RIGHT_FOOT = (
-    (0, 0.12, 0.02, -10),
-    (0.85, -0.25, 0.00, -8),
-    (2.0, -0.25, 0.00, -8),
-    (2.85, -0.60, 0.00, -8),
-    (5.0, -0.60, 0.00, 80),
-    (5.85, 0.26, 0.02, 200),
-    (7.0, 0.26, 0.02, 340),
-    (7.75, 0.12, 0.02, 350),
-    (8.0, 0.12, 0.02, 350),
-)
+    (0, 0.08, 0.03, -12, 0), (0.85, -0.17, 0.00, -10, 0), (2.0, -0.17, 0.00, -10, 0), (2.85, -0.38, 0.00, -10, 0),
+    (5.0, -0.38, 0.00, 80, 0.20), (5.85, 0.19, 0.02, 195, 0), (7.0, 0.19, 0.02, 340, 0), (7.75, 0.08, 0.03, 348, 0),
+    (8.0, 0.08, 0.03, 348, 0),
+)  # fmt: skip
 
 # one row per half beat
-HIPS_X = (0.30, 0.00, -0.11, -0.42, -0.44, -0.10, 0.12, 0.31)
-HIPS_Z = (0.00, 0.01, 0.00, 0.01, 0.00, 0.02, 0.03, 0.00)
-HIPS_ROLL = (9, -8, 8, -9, -6, 5, -5, 6)  # degrees; positive lifts the left hip
-HIPS_TWIST = (8, -10, 10, -10, 10, 0, 0, 0)
-CHEST_ROLL = (-8, 7, -7, 8, 6, -4, 3, -5)
-CHEST_TWIST = (-10, 10, -12, 8, -22, 8, 6, 0)
-CHEST_PITCH = (0, 3, 0, 3, 4, 2, -6, -8)
-HEAD_ROLL = (-8, 5, 8, 6, 8, 0, 0, -4)
+HIPS_X = (0.26, 0.06, -0.05, -0.25, -0.29, -0.08, 0.09, 0.25)
+HIPS_Y = (-0.06, -0.08, -0.05, -0.08, -0.07, -0.11, -0.03, -0.05)  # metres below standing
+HIPS_Z = (0.00, 0.02, 0.00, 0.02, 0.00, 0.03, 0.03, 0.00)
+HIPS_ROLL = (11, -10, 10, -11, -8, 5, -5, 7)  # degrees; positive lifts the left hip
+HIPS_TWIST = (10, -14, 12, -14, 12, 0, 0, 0)
+CHEST_ROLL = (-10, 9, -9, 10, 8, -5, 4, -6)
+CHEST_TWIST = (-12, 14, -14, 12, -24, 10, 6, 0)
+CHEST_PITCH = (-2, 4, -2, 4, 5, 3, -7, -9)
+HEAD_ROLL = (-10, 6, 10, 8, 10, 0, 0, -6)
+HEAD_TURN = (18, 0, -22, -5, 20, 0, 0, 8)
 # (elevation, degrees towards the front) of the upper arm, then of the forearm
 LEFT_ARM = (
-    ((35, 10), (75, 20)),
-    ((10, 20), (-10, 30)),
-    ((-40, 25), (0, 70)),
-    ((0, 15), (15, 25)),
-    ((15, 0), (20, 0)),
-    ((-15, 60), (0, 140)),
-    ((50, 40), (80, 60)),
-    ((40, 0), (50, 0)),
-)
+    ((42, 10), (78, 10)), ((12, 20), (-12, 35)), ((-42, 10), (-20, 130)), ((0, 15), (25, 25)),
+    ((15, 0), (22, 0)), ((-12, 60), (5, 135)), ((48, 40), (78, 100)), ((38, 0), (52, 0)),
+)  # fmt: skip
 RIGHT_ARM = (
-    ((-40, 25), (0, 70)),
-    ((15, 10), (35, 15)),
-    ((40, 10), (80, 20)),
-    ((5, 20), (-15, 30)),
-    ((-10, 60), (0, 130)),
-    ((-15, 60), (0, 140)),
-    ((50, 40), (80, 60)),
-    ((40, 0), (50, 0)),
-)
+    ((-42, 10), (-20, 130)), ((14, 10), (40, 15)), ((45, 10), (80, 10)), ((8, 20), (-18, 30)),
+    ((-10, 55), (5, 135)), ((-12, 60), (5, 135)), ((48, 40), (78, 100)), ((38, 0), (52, 0)),
+)  # fmt: skip
 HAND_LAG = 0.3  # half beats that the hands trail behind the forearms
 
 
@@ -99,8 +77,8 @@ def _directions(keys: Sequence, side: float) -> CubicSpline:
 
 
 TRACKS = {
-    "hips": _track(np.stack([HIPS_X, HIPS_Z, HIPS_ROLL, HIPS_TWIST], axis=-1)),
-    "chest": _track(np.stack([CHEST_ROLL, CHEST_TWIST, CHEST_PITCH, HEAD_ROLL], axis=-1)),
+    "hips": _track(np.stack([HIPS_X, HIPS_Y, HIPS_Z, HIPS_ROLL, HIPS_TWIST], axis=-1)),
+    "chest": _track(np.stack([CHEST_ROLL, CHEST_TWIST, CHEST_PITCH, HEAD_ROLL, HEAD_TURN], axis=-1)),
     "L": _directions(LEFT_ARM, 1.0),
     "R": _directions(RIGHT_ARM, -1.0),
 }
@@ -119,11 +97,11 @@ def pose(body: Figure, beat: float) -> tuple[dict[str, Array], dict[str, Array]]
     """Rotation and place of every bone at `beat` half beats."""
     beat = beat % HALF_BEATS
     rest = body.joints
-    x, z, roll, twist = TRACKS["hips"](beat)
-    chest_roll, chest_twist, chest_pitch, head_roll = TRACKS["chest"](beat)
+    x, y, z, roll, twist = TRACKS["hips"](beat)
+    chest_roll, chest_twist, chest_pitch, head_roll, head_turn = TRACKS["chest"](beat)
     turn = _smoothstep((beat - 3.9) / 3.6)
     yaw = 360 * turn
-    gaze = 360 * turn**2 / (turn**2 + (1 - turn) ** 2)  # dancers hold their gaze, then whip the head round
+    gaze = head_turn + 360 * turn**2 / (turn**2 + (1 - turn) ** 2)  # dancers hold their gaze, then whip the head round
     bounce = 0.022 * np.cos(2 * np.pi * (beat - 0.05))
 
     rotations = {
@@ -133,7 +111,7 @@ def pose(body: Figure, beat: float) -> tuple[dict[str, Array], dict[str, Array]]
         "neck": _euler(0.5 * (yaw + chest_twist + gaze), 0.5 * (chest_roll + head_roll), 0.5 * chest_pitch),
         "head": _euler(gaze, head_roll),
     }
-    places = {"hips": np.array([x, rest["hips"][1] - 0.055 - bounce, z])}
+    places = {"hips": np.array([x, rest["hips"][1] + y - bounce, z])}
 
     def attach(bone: str, parent: str) -> None:
         places[bone] = places[parent] + rotations[parent] @ (rest[bone] - rest[parent])
@@ -166,24 +144,25 @@ def _align(parent: Array, rest: Array, direction: Array) -> Array:
     return (np.eye(3) + k + k @ k / (1 + cosine + 1e-9)) @ parent
 
 
-def _foot(keys: Sequence, beat: float) -> tuple[Array, float, float]:
-    """Ball of the foot [3] above where it rests, turn in degrees, and how far through a step it is (0 while planted)."""
+def _foot(keys: Sequence[tuple], beat: float) -> tuple[Array, float, float]:
+    """A foot at `beat`: offset [3] of its ball from the ground's origin, turn and pitch (heel up) in degrees."""
     i = max(j for j, key in enumerate(keys[:-1]) if key[0] <= beat)
-    (start, x0, z0, turn0), (end, x1, z1, turn1) = keys[i], keys[i + 1]
+    (start, x0, z0, turn0, swing), (end, x1, z1, turn1, _) = keys[i], keys[i + 1]
     share = (beat - start) / (end - start)
     eased = _smoothstep(share)
-    stepping = np.hypot(x1 - x0, z1 - z0) > 1e-6
-    lift = 0.10 * np.sin(np.pi * share) ** 2 if stepping else 0.0
-    place = np.array([x0 + (x1 - x0) * eased, lift, z0 + (z1 - z0) * eased])
-    return place, turn0 + (turn1 - turn0) * eased, share if stepping else 0.0
+    turn = turn0 + (turn1 - turn0) * eased
+    arc = np.sin(np.pi * share) ** 2
+    if (x0, z0) == (x1, z1):
+        return np.array([x0, 0.0, z0]), turn, 16 * arc * min(abs(turn1 - turn0) / 90, 1)
+    return np.array([x0 + (x1 - x0) * eased, 0.10 * arc, z0 + (z1 - z0) * eased + swing * arc]), turn, 38 * arc
 
 
 def _leg(side: str, beat: float, rest: dict[str, Array], rotations: dict[str, Array], places: dict[str, Array]) -> None:
+    """Place the foot; bend the knee to where thigh and shin meet, towards the front of hips and foot."""
     thigh, knee, ankle, ball = (f"{name}.{side}" for name in ("thigh", "knee", "ankle", "ball"))
-    place, turn, step = _foot(LEFT_FOOT if side == "L" else RIGHT_FOOT, beat)
-    pitch = 35 * np.sin(np.pi * step) ** 2
-    places[ball] = place + [0.0, rest[ball][1], 0.0]
-    rotations[ball] = _euler(turn, 0, 0.4 * pitch)
+    place, turn, pitch = _foot(LEFT_FOOT if side == "L" else RIGHT_FOOT, beat)
+    places[ball] = np.array([place[0], place[1] + rest[ball][1], place[2]])
+    rotations[ball] = _euler(turn, 0, 0.4 * pitch if place[1] > 0 else 0.0)
     rotations[ankle] = _euler(turn, 0, pitch)
     places[ankle] = places[ball] + rotations[ankle] @ (rest[ankle] - rest[ball])
 

@@ -1,70 +1,97 @@
-"""The dancer's body: a skeleton, a skin polygonised from a smooth union of tapered limbs, and skin weights."""
+"""The dancer's body: a skeleton, a skin polygonised from limbs that melt into each other, and skin weights."""
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, diags_array
+from scipy.ndimage import map_coordinates, spline_filter
+from scipy.sparse import coo_array, csr_array, diags_array
 
 from renderer.shapes import Array, surface_nets
 
-CELL = 0.0155  # metres between the points of the grid that the skin is made from
+CELL = 0.0165  # metres between the points of the grid that the skin is made from
 BLEND = 0.016  # metres over which limbs melt into each other
-DIFFUSION = 36  # rounds of averaging that soften the weights at the joints
+DIFFUSION = 30  # rounds of averaging that soften the weights around the joints
 
-# joints at rest in metres, Y up, facing +Z; the left ones, on +X, are mirrored for the right
-JOINTS: dict[str, tuple[float, float, float]] = {
-    "hips": (0.0, 0.95, 0.0),
-    "waist": (0.0, 1.06, 0.0),
-    "chest": (0.0, 1.20, 0.0),
-    "neck": (0.0, 1.43, -0.015),
-    "head": (0.0, 1.52, 0.0),
-    "collar": (0.04, 1.38, -0.01),
-    "arm": (0.185, 1.375, -0.015),
-    "elbow": (0.385, 1.205, -0.02),
-    "wrist": (0.565, 1.045, 0.0),
-    "thigh": (0.10, 0.91, 0.0),
-    "knee": (0.115, 0.50, 0.015),
-    "ankle": (0.12, 0.095, -0.03),
-    "ball": (0.13, 0.035, 0.095),
+Point = tuple[float, float, float]
+
+# joints at rest in metres, Y up, facing +Z; the paired ones are the left ones, on +X
+MIDDLE: dict[str, Point] = {
+    "hips": (0.0, 0.93, 0.0),
+    "waist": (0.0, 1.03, 0.0),
+    "chest": (0.0, 1.17, 0.0),
+    "neck": (0.0, 1.41, -0.015),
+    "head": (0.0, 1.49, 0.0),
 }
-PAIRED = ("collar", "arm", "elbow", "wrist", "thigh", "knee", "ankle", "ball")
-BONES = tuple(n for n in JOINTS if n not in PAIRED) + tuple(f"{n}.{side}" for side in "LR" for n in PAIRED)
-FINGERTIPS = (0.665, 0.945, 0.025)
+PAIRED: dict[str, Point] = {
+    "collar": (0.04, 1.36, -0.01),
+    "arm": (0.195, 1.35, -0.015),
+    "elbow": (0.385, 1.185, -0.02),
+    "wrist": (0.555, 1.035, 0.0),
+    "thigh": (0.105, 0.88, 0.0),
+    "knee": (0.12, 0.49, 0.015),
+    "ankle": (0.125, 0.095, -0.03),
+    "ball": (0.135, 0.04, 0.10),
+}
+FINGERTIPS = (0.655, 0.925, 0.025)
+BONES = (*MIDDLE, *(f"{name}.{side}" for side in "LR" for name in PAIRED))
 
-# limbs: bone, from, to, radius at either end
-LIMBS: tuple[tuple[str, tuple, tuple, float, float], ...] = (
-    ("waist", (0, 1.04, 0.005), (0, 1.14, 0.005), 0.118, 0.108),
-    ("neck", (0, 1.40, -0.02), (0, 1.53, -0.005), 0.062, 0.056),
-    ("collar", (0.03, 1.375, -0.02), (0.15, 1.375, -0.015), 0.075, 0.075),
-    ("arm", (0.185, 1.372, -0.015), (0.385, 1.205, -0.02), 0.072, 0.054),
-    ("elbow", (0.385, 1.205, -0.02), (0.48, 1.12, -0.01), 0.054, 0.055),
-    ("elbow", (0.48, 1.12, -0.01), (0.565, 1.045, 0.0), 0.055, 0.038),
-    ("wrist", (0.575, 1.035, 0.002), (0.645, 0.965, 0.02), 0.042, 0.036),
-    ("wrist", (0.59, 1.01, 0.02), (0.605, 0.985, 0.07), 0.026, 0.022),
-    ("thigh", (0.095, 0.90, 0.0), (0.115, 0.52, 0.015), 0.112, 0.070),
-    ("knee", (0.115, 0.50, 0.015), (0.12, 0.10, -0.03), 0.068, 0.046),
-    ("knee", (0.115, 0.42, -0.02), (0.12, 0.32, -0.03), 0.060, 0.050),
-    ("ankle", (0.12, 0.055, -0.055), (0.13, 0.045, 0.07), 0.053, 0.047),
-    ("ball", (0.13, 0.042, 0.10), (0.135, 0.038, 0.155), 0.047, 0.038),
+# tapered limbs: bone, from, to, radius at either end
+LIMBS: tuple[tuple[str, Point, Point, float, float], ...] = (
+    ("neck", (0, 1.38, -0.025), (0, 1.53, -0.005), 0.068, 0.064),
+    ("collar", (0.02, 1.43, -0.03), (0.15, 1.365, -0.02), 0.050, 0.062),
+    ("collar", (0.06, 1.32, -0.01), (0.165, 1.345, -0.015), 0.080, 0.072),
+    ("arm", (0.195, 1.345, -0.015), (0.385, 1.185, -0.02), 0.078, 0.056),
+    ("elbow", (0.385, 1.185, -0.02), (0.45, 1.127, -0.012), 0.055, 0.063),
+    ("elbow", (0.45, 1.127, -0.012), (0.555, 1.035, 0.0), 0.063, 0.045),
+    ("wrist", (0.575, 1.015, 0.004), (0.645, 0.94, 0.02), 0.054, 0.045),
+    ("wrist", (0.575, 0.995, 0.03), (0.60, 0.965, 0.088), 0.033, 0.028),
+    ("thigh", (0.098, 0.865, 0.0), (0.12, 0.51, 0.015), 0.114, 0.073),
+    ("knee", (0.12, 0.48, 0.012), (0.125, 0.10, -0.03), 0.069, 0.056),
+    ("knee", (0.124, 0.40, -0.022), (0.125, 0.30, -0.030), 0.072, 0.062),
+    ("ankle", (0.125, 0.062, -0.065), (0.135, 0.054, 0.08), 0.062, 0.056),
+    ("ball", (0.135, 0.052, 0.11), (0.142, 0.047, 0.175), 0.056, 0.047),
 )
 # ellipsoids: bone, centre, half axes
-ROUNDS: tuple[tuple[str, tuple, tuple], ...] = (
-    ("hips", (0, 0.95, 0.0), (0.165, 0.115, 0.118)),
-    ("hips", (0.075, 0.925, -0.065), (0.085, 0.09, 0.08)),
-    ("chest", (0, 1.27, 0.0), (0.158, 0.155, 0.112)),
-    ("chest", (0.07, 1.29, 0.065), (0.075, 0.065, 0.055)),
-    ("head", (0, 1.645, 0.015), (0.098, 0.128, 0.115)),
-    ("head", (0, 1.565, 0.045), (0.062, 0.06, 0.07)),
-    ("head", (0, 1.62, 0.13), (0.022, 0.032, 0.028)),
-    ("head", (0, 1.735, -0.10), (0.066, 0.062, 0.066)),
+ROUNDS: tuple[tuple[str, Point, Point], ...] = (
+    ("hips", (0, 0.93, 0.0), (0.152, 0.130, 0.115)),
+    ("hips", (0.075, 0.895, -0.062), (0.088, 0.092, 0.080)),
+    ("waist", (0, 1.07, 0.005), (0.128, 0.150, 0.104)),
+    ("chest", (0, 1.235, 0.0), (0.165, 0.170, 0.118)),
+    ("chest", (0.072, 1.262, 0.066), (0.080, 0.070, 0.052)),
+    ("head", (0, 1.635, 0.010), (0.112, 0.138, 0.128)),
+    ("head", (0, 1.545, 0.050), (0.070, 0.062, 0.076)),
+    ("head", (0, 1.605, 0.138), (0.022, 0.034, 0.030)),
+    ("head", (0, 1.735, -0.115), (0.074, 0.068, 0.072)),
 )
 
 
 @dataclass(frozen=True)
+class Part:
+    """A limb or, with a == b, an ellipsoid of half axes `half` (times the radius)."""
+
+    bone: str
+    a: Array
+    b: Array
+    radii: tuple[float, float]
+    half: Array
+
+    def distance(self, points: Array) -> Array:
+        """Signed distance, to first order, of points [..., 3]."""
+        axis = self.b - self.a
+        share = np.clip((points - self.a) @ axis / max(axis @ axis, 1e-12), 0, 1)
+        offset = (points - self.a - share[..., None] * axis) / self.half
+        length = np.sqrt(np.einsum("...i,...i", offset, offset))
+        if (self.half == 1).all():
+            return length - (self.radii[0] + (self.radii[1] - self.radii[0]) * share)
+        slope = np.linalg.norm(offset / self.half, axis=-1)
+        return length * (length - 1) / np.maximum(slope, 1e-9)
+
+
+@dataclass(frozen=True)
 class Figure:
-    """vertices: [V, 3] at rest. faces: int32 [T, 3]. weights: [V, bones], rows sum to 1. joints: bone -> place at rest."""
+    """vertices: [V, 3] at rest. faces: int32 [T, 3]. weights: [V, bones], rows sum to 1. joints: bone -> its place at rest."""
 
     vertices: Array
     faces: NDArray[np.int32]
@@ -73,89 +100,78 @@ class Figure:
 
     def skin(self, rotations: dict[str, Array], places: dict[str, Array]) -> NDArray[np.float32]:
         """Linear blend skinning. rotations: bone -> [3, 3], rest to posed; places: bone -> its joint, posed, [3]."""
-        transforms = np.stack(
-            [np.column_stack([rotations[b], places[b] - rotations[b] @ self.joints[b]]) for b in BONES]
-        )
-        blended = (self.weights @ transforms.reshape(len(BONES), 12)).reshape(-1, 3, 4)
-        return (np.einsum("vij,vj->vi", blended[:, :, :3], self.vertices) + blended[:, :, 3]).astype(np.float32)
+        rotation = np.stack([rotations[bone] for bone in BONES])
+        shift = np.stack([places[bone] - rotations[bone] @ self.joints[bone] for bone in BONES])
+        blended = (self.weights @ rotation.reshape(-1, 9)).reshape(-1, 3, 3)
+        return (np.einsum("vij,vj->vi", blended, self.vertices) + self.weights @ shift).astype(np.float32)
 
 
 @cache
 def figure() -> Figure:
-    low, high = np.array([-0.75, -0.03, -0.24]), np.array([0.75, 1.86, 0.26])
-    axes = [np.arange(a, b, CELL) for a, b in zip(low, high, strict=True)]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    values = _skin_distance(_distances(grid.reshape(-1, 3))[0]).reshape(grid.shape[:3])
-    vertices, faces = surface_nets(values, low, CELL)
+    """The figure at rest; its soles stand on y = 0."""
+    parts = _parts()
+    low, high = np.array([-0.80, -0.06, -0.28]), np.array([0.80, 1.90, 0.30])
+    field = _field(parts, low, high)
+    vertices, faces = surface_nets(field, low, CELL)
     neighbours = _averaging(len(vertices), faces)
+    coefficients = spline_filter(np.clip(field, -4 * CELL, 4 * CELL))
     for _ in range(4):  # even out the triangles, then back onto the surface
-        vertices = _onto_skin(0.4 * vertices + 0.6 * (neighbours @ vertices))
+        vertices = _onto_surface(0.4 * vertices + 0.6 * (neighbours @ vertices), coefficients, low)
 
-    distances, owners = _distances(vertices)
-    weights = (np.array(BONES) == owners[distances.argmin(axis=0)][:, None]).astype(float)
-    for _ in range(DIFFUSION):
+    nearest = np.argmin([part.distance(vertices) for part in parts], axis=0)
+    weights = np.array([[part.bone == bone for bone in BONES] for part in parts], float)[nearest]
+    for _ in range(DIFFUSION):  # along the skin, so that an arm by the side does not pull at the hip
         weights = neighbours @ weights
-    return Figure(vertices, faces, weights, _both_sides())
+    joints = {name: np.array(place) for name, place in MIDDLE.items()}
+    for name, place in PAIRED.items():
+        joints |= {f"{name}.L": np.array(place), f"{name}.R": np.array(place) * [-1, 1, 1]}
+    return Figure(vertices - [0.0, vertices[:, 1].min(), 0.0], faces, weights, joints)
 
 
-def _both_sides() -> dict[str, Array]:
-    joints = {}
-    for name, place in JOINTS.items():
-        if name in PAIRED:
-            joints[f"{name}.L"] = np.array(place)
-            joints[f"{name}.R"] = np.array(place) * [-1, 1, 1]
-        else:
-            joints[name] = np.array(place)
-    return joints
+def _parts() -> list[Part]:
+    ones = np.ones(3)
+    left = [Part(bone, np.array(a, float), np.array(b, float), (ra, rb), ones) for bone, a, b, ra, rb in LIMBS]
+    left += [Part(bone, np.array(c, float), np.array(c, float), (1, 1), np.array(half)) for bone, c, half in ROUNDS]
+    mirror = np.array([-1.0, 1.0, 1.0])
+    right = [Part(p.bone, p.a * mirror, p.b * mirror, p.radii, p.half) for p in left if p.a[0] != 0]
+    return [
+        Part(f"{p.bone}.{side}", p.a, p.b, p.radii, p.half) if p.bone in PAIRED else p
+        for side, half in (("L", left), ("R", right))
+        for p in half
+    ]
 
 
-def _distances(points: Array) -> tuple[Array, NDArray]:
-    """Signed distance of points [N, 3] to every part of the body, [parts, N], and the parts' bones, [parts]."""
-    distances, owners = [], []
-    for side in (1.0, -1.0):
-        mirrored = points * [side, 1, 1]
-        for bone, a, b, r_a, r_b in LIMBS:
-            if side > 0 or bone in PAIRED:
-                distances.append(_capsule(mirrored, np.array(a, float), np.array(b, float), r_a, r_b))
-                owners.append(f"{bone}.{'L' if side > 0 else 'R'}" if bone in PAIRED else bone)
-        for bone, centre, half in ROUNDS:
-            if side > 0 or centre[0] != 0:
-                distances.append(_ellipsoid(mirrored - centre, np.array(half)))
-                owners.append(bone)
-    return np.stack(distances), np.array(owners)
+def _field(parts: list[Part], low: Array, high: Array) -> Array:
+    """Smooth union of the parts on a grid, [x, y, z]: -BLEND · log Σ exp(-distance / BLEND), each part near itself only."""
+    axes = [np.arange(a, b, CELL) for a, b in zip(low, high, strict=True)]
+    total = np.full([len(axis) for axis in axes], 1e-6)
+    for part in parts:
+        reach = max(part.radii) * part.half + 8 * BLEND
+        first = np.maximum(((np.minimum(part.a, part.b) - reach - low) / CELL).astype(int), 0)
+        last = ((np.maximum(part.a, part.b) + reach - low) / CELL).astype(int) + 1
+        box = tuple(slice(i, j) for i, j in zip(first, last, strict=True))
+        points = np.stack(np.meshgrid(*[axis[s] for axis, s in zip(axes, box, strict=True)], indexing="ij"), axis=-1)
+        total[box] += np.exp(-part.distance(points) / BLEND)
+    return -BLEND * np.log(total)
 
 
-def _capsule(points: Array, a: Array, b: Array, r_a: float, r_b: float) -> Array:
-    axis = b - a
-    share = np.clip((points - a) @ axis / (axis @ axis), 0, 1)
-    return np.linalg.norm(points - a - share[:, None] * axis, axis=1) - (r_a + (r_b - r_a) * share)
+def _onto_surface(points: Array, coefficients: Array, low: Array) -> Array:
+    """One Newton step along the gradient of a field given by its spline coefficients."""
+    step = 0.05  # cells
+
+    def value(places: Array) -> Array:
+        return map_coordinates(coefficients, places.T, prefilter=False)
+
+    places = (points - low) / CELL
+    here = value(places)
+    gradient = np.stack([value(places + step * axis) - here for axis in np.eye(3)], axis=-1) / step
+    return low + CELL * (places - here[:, None] * gradient / (gradient**2).sum(axis=1, keepdims=True))
 
 
-def _ellipsoid(points: Array, half: Array) -> Array:
-    """First-order distance: the implicit function over its gradient's length."""
-    scaled = np.linalg.norm(points / half, axis=1)
-    return scaled * (scaled - 1) / np.maximum(np.linalg.norm(points / half**2, axis=1), 1e-9)
-
-
-def _skin_distance(distances: Array) -> Array:
-    """Smooth union of all parts, [parts, N] -> [N]."""
-    nearest = distances.min(axis=0)
-    return nearest - BLEND * np.log(np.exp((nearest - distances) / BLEND).sum(axis=0))
-
-
-def _onto_skin(points: Array) -> Array:
-    """One Newton step along the distance's gradient."""
-    step = 1e-4
-    value = _skin_distance(_distances(points)[0])
-    gradient = np.stack([_skin_distance(_distances(points + step * e)[0]) - value for e in np.eye(3)], axis=-1) / step
-    return points - value[:, None] * gradient / (gradient**2).sum(axis=1, keepdims=True)
-
-
-def _averaging(count: int, faces: NDArray[np.int32]) -> coo_array:
+def _averaging(count: int, faces: NDArray[np.int32]) -> csr_array:
     """The matrix that replaces a vertex by the mean of itself and its neighbours."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    i = np.concatenate([edges[:, 0], edges[:, 1], np.arange(count)])
-    j = np.concatenate([edges[:, 1], edges[:, 0], np.arange(count)])
+    itself = np.arange(count)
+    i = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2], itself])  # every edge belongs to two triangles, once each way
+    j = np.concatenate([faces[:, 1], faces[:, 2], faces[:, 0], itself])
     links = coo_array((np.ones(len(i)), (i, j)), shape=(count, count)).tocsr()
-    links.data[:] = 1.0
     return diags_array(1 / links.sum(axis=1)) @ links

@@ -1,0 +1,117 @@
+"""Chunks on Ray workers: who computes what, and what happens when somebody dies (DESIGN.md section 5)."""
+
+import itertools
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from farm.machine import Machine
+from farm.store import FeatureStore
+from farm.worker import FeaturesLostError, Kept, RenderWorker
+from renderer.plan import Plan
+
+POISONED = 3  # workers that a chunk may take down before its render fails
+
+
+class ChunkError(RuntimeError):
+    """A chunk that cannot be computed: its render fails, with the reason."""
+
+
+class RayExecutor:
+    """Workers and feature store of one farm; lives as long as the farm is up. threads: of a CPU worker."""
+
+    def __init__(self, threads: int, machine: Machine):
+        self.resources = {"num_gpus": 1} if machine.device == "cuda" else {"num_cpus": threads}
+        self.store = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
+        self.workers = [self.start_worker() for _ in range(machine.workers)]
+        self.plans: dict[int, tuple[Plan, str, list[Any]]] = {}
+        self.kept: dict[Kept, tuple[Plan, str, tuple, int]] = {}
+        self.passes = itertools.count()
+
+    def start_worker(self) -> Any:
+        return ray.remote(**self.resources)(RenderWorker).remote(self.store)
+
+    def where(self) -> list[dict[str, Any]]:
+        """{"pid", "node"} of every worker; waits until they are up."""
+        return ray.get([worker.where.remote() for worker in self.workers])
+
+    def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
+        """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""
+        waiting, running, idle = deque(range(len(arguments))), {}, list(self.workers)
+        failures: dict[int, int] = {}
+        while waiting or running:
+            while waiting and idle:
+                position, worker = waiting.popleft(), idle.pop()
+                running[worker.run.remote(*self.plan(plan), method, arguments[position])] = position, worker
+            reference = ray.wait(list(running), num_returns=1)[0][0]
+            position, worker = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except RayActorError as error:
+                failures[position] = failures.get(position, 0) + 1
+                if failures[position] >= POISONED:
+                    raise ChunkError(
+                        f"{method} of chunk {position} killed {POISONED} workers: {_line(error)}"
+                    ) from error
+                idle.append(self.replace(worker))
+                waiting.appendleft(position)
+            except RayTaskError as error:
+                cause = error.as_instanceof_cause()
+                if not isinstance(cause, FeaturesLostError):
+                    raise cause from error
+                for value in arguments[position]:
+                    if isinstance(value, Kept):
+                        self.make(value)
+                idle.append(worker)
+                waiting.appendleft(position)
+            else:
+                for value in arguments[position]:
+                    if isinstance(value, Kept):
+                        self.store.release.remote(value.key, position)
+                idle.append(worker)
+                yield position, result
+
+    def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Kept:
+        """Call `method` once and leave its features in shared memory, booked in the feature store for so many readers."""
+        kept = Kept((self.plan(plan)[0], next(self.passes)))
+        self.kept = {kept: (plan, method, arguments, readers)}
+        self.make(kept)
+        return kept
+
+    def make(self, kept: Kept) -> None:
+        """The keyframe pass, on a worker that lives: it can be repeated from the driver's latents at any time."""
+        plan, method, arguments, readers = self.kept[kept]
+        for attempt in range(POISONED):
+            worker = self.workers[kept.key[1] % len(self.workers)]
+            size, features = worker.keep.options(num_returns=2).remote(*self.plan(plan), method, arguments)
+            try:
+                size = ray.get(size)
+            except RayActorError as error:
+                self.replace(worker)
+                if attempt + 1 == POISONED:
+                    raise ChunkError(f"{method} killed {POISONED} workers: {_line(error)}") from error
+            except RayTaskError as error:
+                raise error.as_instanceof_cause() from error
+            else:
+                ray.get(self.store.publish.remote(kept.key, [features], size, readers))
+                return
+
+    def replace(self, dead: Any) -> Any:
+        """A new worker in the place of a dead one."""
+        worker = self.start_worker()
+        self.workers[self.workers.index(dead)] = worker
+        return worker
+
+    def plan(self, plan: Plan) -> tuple[str, list[Any]]:
+        """A plan's name on the farm and the reference to it; it travels once."""
+        if id(plan) not in self.plans:
+            self.plans[id(plan)] = plan, uuid.uuid4().hex, [ray.put(plan)]
+        return self.plans[id(plan)][1:]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,113 @@
+"""What there is to compute on, and starting and ending Ray on it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farm.config import FarmConfig, SubmitConfig
+from renderer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """device: cpu | cuda. name: of the processor or GPU model, as the pixels depend on it. workers: how many to start."""
+
+    device: str
+    name: str
+    workers: int
+
+
+def find_machine(config: SubmitConfig) -> Machine:
+    """What a submission will run on. Joins the cluster where it runs on one; else nothing heavy is imported."""
+    farm, wanted = config.farm, config.model.device
+    if farm.name == "cluster":
+        start_ray(farm)
+        gpus, cpus = cluster_gpus(), cluster_cpus()
+    else:
+        gpus, cpus = local_gpus(), os.cpu_count() or 1
+    if wanted == "cuda" and not gpus:
+        raise ConfigError("model.device=cuda: there is no CUDA GPU here; use model.device=cpu or auto")
+    if gpus and wanted != "cpu":
+        if len(set(gpus)) > 1:
+            raise ConfigError(
+                f"the GPUs differ ({', '.join(sorted(set(gpus)))}), and so would the pixels; choose one kind"
+            )
+        return Machine("cuda", gpus[0], min(farm.workers or len(gpus), len(gpus)))
+    return Machine("cpu", cpu_name(), farm.workers or max(1, cpus // farm.threads))
+
+
+def local_gpus() -> list[str]:
+    """Model names of the NVIDIA GPUs that this process may use, found without loading CUDA."""
+    folders = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    names = [
+        match[1] for path in folders if (match := re.search(r"^Model:\s*(.+?)\s*$", path.read_text(), re.MULTILINE))
+    ]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names if visible is None else names[: len([word for word in visible.split(",") if word.strip()])]
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match[1].strip() if match else "CPU"
+
+
+def cluster_gpus() -> list[str]:
+    """Model names of all GPUs of the cluster, as Ray labels its nodes."""
+    import ray
+    from ray.util.accelerators import accelerators
+
+    kinds = {value for name, value in vars(accelerators).items() if name.startswith("NVIDIA")}
+    names: list[str] = []
+    for node in ray.nodes():
+        resources = node["Resources"] if node["Alive"] else {}
+        kind = next((k for k in kinds if f"accelerator_type:{k}" in resources), "GPU")
+        names += [kind] * int(resources.get("GPU", 0))
+    return names
+
+
+def cluster_cpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def start_ray(farm: FarmConfig) -> None:
+    """Start Ray on this machine, or join a running cluster; nothing happens where that is done already."""
+    # Keyframe features are read from shared memory as they lie there.
+    environment = {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
+    os.environ |= environment
+    import ray
+
+    if ray.is_initialized():
+        return
+    # torch would take every core, and the number of threads shows in the pixels.
+    runtime: dict[str, Any] = {"env_vars": {**environment, "OMP_NUM_THREADS": str(farm.threads)}}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime}
+    if farm.name == "cluster":
+        import farm as farm_package
+        import renderer
+
+        runtime["py_modules"] = [str(Path(module.__path__[0])) for module in (farm_package, renderer)]
+        try:
+            ray.init(address=farm.address or "auto", **options)
+        except ConnectionError as error:
+            raise ConfigError(
+                f"farm=cluster: no Ray cluster answers at {farm.address or 'auto'}; start one with `ray start --head`, "
+                "give ray.address=HOST:PORT, or use farm=local"
+            ) from error
+    else:
+        cpus = max(os.cpu_count() or 1, farm.threads * (farm.workers or 1))
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+
+
+def stop_ray() -> None:
+    """End or leave Ray."""
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,70 @@
+"""The worker actor: a loaded model and caches, nothing that would be missed. Every call is a pure function of its arguments."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from farm.store import Key
+from renderer.attention import KeyframeFeatures
+from renderer.frames import FrameRenderer, NetworkCache
+from renderer.plan import Plan
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Stands for keyframe features that lie with the workers, in the arguments of a call."""
+
+    key: Key
+
+
+class FeaturesLostError(RuntimeError):
+    """The features that a call needs are gone: make them again, then repeat the call."""
+
+
+class RenderWorker:
+    """One GPU, or a fixed number of CPU threads. store: handle of the UV feature store actor."""
+
+    def __init__(self, store: Any):
+        self.store = store
+        self.networks = NetworkCache()
+        self.renderer: tuple[str, FrameRenderer] | None = None
+        self.features: tuple[Key, KeyframeFeatures] | None = None
+
+    def where(self) -> dict[str, Any]:
+        """{"pid", "node"} of this worker."""
+        return {"pid": os.getpid(), "node": ray.util.get_node_ip_address()}
+
+    def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
+        """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one."""
+        arguments = tuple(self.fetch(value) if isinstance(value, Kept) else value for value in arguments)
+        return getattr(self.prepare(plan_id, plan), method)(*arguments)
+
+    def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, KeyframeFeatures]:
+        """As run, for keyframe features: their size in bytes, and the features in the node's shared memory."""
+        features = getattr(self.prepare(plan_id, plan), method)(*arguments)
+        features = {layer: (pre.cpu(), post.cpu()) for layer, (pre, post) in features.items()}
+        return sum(tensor.nbytes for pair in features.values() for tensor in pair), features
+
+    def prepare(self, plan_id: str, plan: list[Any]) -> FrameRenderer:
+        if self.renderer is None or self.renderer[0] != plan_id:
+            resolved: Plan = ray.get(plan[0])
+            self.renderer = (plan_id, FrameRenderer(resolved, self.networks))
+        return self.renderer[1]
+
+    def fetch(self, kept: Kept) -> KeyframeFeatures:
+        """The features, on this worker's device. Chunks of one step that run here share them."""
+        if self.features is None or self.features[0] != kept.key:
+            reference = ray.get(self.store.find.remote(kept.key))
+            if reference is None:
+                raise FeaturesLostError(f"keyframe features {kept.key} are not in the store")
+            try:
+                features = ray.get(reference[0])
+            except ray.exceptions.ObjectLostError as error:
+                raise FeaturesLostError(f"keyframe features {kept.key} are lost") from error
+            assert self.renderer is not None
+            device = self.renderer[1].plan.device
+            on_device = {layer: (pre.to(device), post.to(device)) for layer, (pre, post) in features.items()}
+            self.features = (kept.key, on_device)
+        return self.features[1]

@@ -1,0 +1,109 @@
+"""Everything that is done frame by frame, as pure functions of (plan, frames, inputs): the units of work of the farm."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderer.attention import Injection, KeyframeFeatures, KeyframePass
+from renderer.manifest import frame_hash
+from renderer.network import Network
+from renderer.noise import hashed_normal, screen_keys
+from renderer.plan import Plan
+from renderer.sampling import guide
+from renderer.stage import Stage
+from renderer.unify import sources
+from renderer.video import write_png
+
+
+class NetworkCache:
+    """Loaded networks of a worker: a model is loaded once, however many renders use it. loads: how often one was."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[tuple, Network] = {}
+
+    def __call__(self, spec: Any, layers: str, device: str, dtype: str) -> Network:
+        key = (spec, layers, device, dtype)
+        if key not in self.loaded:
+            self.loaded.clear()  # two models rarely fit where one does
+            self.loaded[key] = Network(spec, layers, device, getattr(torch, dtype))
+        return self.loaded[key]
+
+
+class FrameRenderer(Stage):
+    """One render's frames on one worker: its scene, and a network that stays loaded when the render ends."""
+
+    def __init__(self, plan: Plan, networks: NetworkCache):
+        super().__init__(plan)
+        self.networks = networks
+        if plan.device == "cpu":
+            torch.set_num_threads(plan.threads)
+
+    def noise(self, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Standard normal noise [n, C, h, w] and the background mask bool [n, h, w] of these frames."""
+        config, size = self.plan.config, self.plan.latent_size
+        keys = {
+            "uv": lambda frame: self.arrays(frame)["noise"],
+            "fixed": lambda frame: screen_keys(size),
+            "random": lambda frame: screen_keys(size, frame),
+        }[config.noise.kind]
+        noise = [hashed_normal(keys(frame), config.seed, self.plan.spec.latent_channels) for frame in frames]
+        background = [self.arrays(frame)["background"] for frame in frames]
+        return torch.from_numpy(np.stack(noise)), torch.from_numpy(np.stack(background))
+
+    @functools.cached_property
+    def network(self) -> Network:
+        plan = self.plan
+        return self.networks(plan.spec, plan.config.method.layers, plan.device, plan.dtype)
+
+    @functools.cached_property
+    def prompt(self) -> Tensor:
+        config = self.plan.config
+        return self.network.encode_prompt(config.prompt, config.negative_prompt, config.guidance)
+
+    def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
+        """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""
+        sharing = KeyframePass(len(self.prompt))
+        self.evaluate(timestep, frames, latents, sharing)
+        return sharing.features
+
+    def predict(
+        self, timestep: float, frames: Sequence[int], latents: Tensor, keyframes: Sequence[int], features: Any
+    ) -> Tensor:
+        """Guided prediction float32 [n, C, h, w] of a chunk. features: of these keyframes, None where every frame is alone."""
+        # Short chunks are padded, as the number of frames in a batch changes the last bits.
+        padding = self.plan.config.chunk - len(frames)
+        padded = [*frames, *[frames[-1]] * padding]
+        latents = torch.cat([latents, latents[-1:].expand(padding, -1, -1, -1)])
+        sharing = None if features is None else self.injection(padded, keyframes, features)
+        branches = self.evaluate(timestep, padded, latents, sharing)
+        return guide(branches.float(), self.plan.config.guidance)[: len(frames)].cpu()
+
+    def evaluate(
+        self, timestep: float, frames: Sequence[int], latents: Tensor, sharing: KeyframePass | Injection | None
+    ) -> Tensor:
+        control = torch.from_numpy(np.stack([self.arrays(frame)["control"] for frame in frames]))
+        scale = self.plan.config.model.control_scale
+        return self.network.predict(latents, timestep, self.prompt, control, scale, sharing)
+
+    def injection(self, frames: Sequence[int], keyframes: Sequence[int], features: KeyframeFeatures) -> Injection:
+        """What the keyframes give to these frames, where each level's pixels find it, and how much of it they take."""
+        method, device, dtype = self.plan.config.method, self.network.device, self.network.dtype
+        by_tokens = {}
+        for level in self.plan.levels if method.post else ():
+            views = [self.view(frame, level) for frame in frames]
+            key_views = [self.view(frame, level) for frame in keyframes]
+            found = sources(views, key_views, self.geometry.heroes, method.unify)
+            by_tokens[int(np.prod(self.plan.level_size(level)))] = found.to(device, dtype)
+        features = {layer: (pre.to(device), post.to(device)) for layer, (pre, post) in features.items()}
+        return Injection(features, by_tokens, method.pre, method.post, method.alpha)
+
+    def decode(self, frames: Sequence[int], latents: Tensor) -> list[str]:
+        """Decode and write these frames' pictures; returns the sha256 of each one's pixels."""
+        pictures = self.network.decode(latents)
+        for frame, picture in zip(frames, pictures, strict=True):
+            write_png(self.plan.picture_path(frame), picture)
+        return [frame_hash(picture) for picture in pictures]

@@ -1,0 +1,171 @@
+"""Which weights a render uses, and what they imply: sizes, steps, feature levels. Reads JSON only; network.py loads the rest."""
+
+import hashlib
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from renderer.config import ModelConfig
+from renderer.errors import ModelError
+
+POCKET = Path(__file__).parent / "pocket"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model by name: where its parts are and what suits it where the weights do not say so themselves."""
+
+    description: str
+    base: str
+    controlnet: str | None = None
+    scheduler: str | None = None
+
+
+PRESETS = {
+    "pocket": Preset(
+        "our own small model, embedded: needs no network and no GPU; knows its vocabulary only", str(POCKET)
+    ),
+    "sd15": Preset(
+        "Stable Diffusion 1.5 with the depth ControlNet, from the hub",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "lllyasviel/control_v11f1p_sd15_depth",
+        "dpm++",
+    ),
+}
+
+
+# Schedulers by a short name: diffusers' class and what it is made with. Any other class of diffusers goes by its own name.
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the main job must know of a model before its weights are loaded.
+
+    base, controlnet: folder or hub id (controlnet None: the base's own subfolder). vae_factor: pixels along a latent pixel.
+    decoder_levels, levels: halvings of the latent grid at which the decoder, or the whole UNet, has self-attention.
+    resolution, steps, guidance: the model's own defaults. scheduler: its name or None for the model's own.
+    """
+
+    base: str
+    controlnet: str | None
+    scheduler: str | None
+    latent_channels: int
+    vae_factor: int
+    decoder_levels: tuple[int, ...]
+    levels: tuple[int, ...]
+    resolution: int
+    steps: int
+    guidance: float
+
+
+def model_spec(config: ModelConfig) -> ModelSpec:
+    """Resolve a model by preset name, folder in diffusers layout or hub id. Raises ModelError where parts are missing."""
+    if config.scheduler and not known_scheduler(config.scheduler):
+        raise ModelError(
+            f"model.scheduler={config.scheduler}: unknown; use {', '.join(SCHEDULERS)} or a class of diffusers such as "
+            "HeunDiscreteScheduler"
+        )
+    preset = PRESETS.get(config.name, Preset("", config.name))
+    base, controlnet = config.base or preset.base, config.controlnet or preset.controlnet
+    unet, vae = read_json(base, "unet/config.json"), read_json(base, "vae/config.json")
+    if controlnet is None:
+        read_json(base, "controlnet/config.json")
+    else:
+        read_json(controlnet, "config.json")
+    defaults = {"steps": 50, "guidance": 7.5, **(read_json(base, "render_defaults.json", optional=True) or {})}
+    try:
+        vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        depth = len(unet["block_out_channels"])
+        encoder = {i for i, kind in enumerate(unet["down_block_types"]) if "CrossAttn" in kind}
+        decoder = {depth - 1 - i for i, kind in enumerate(unet["up_block_types"]) if "CrossAttn" in kind}
+        return ModelSpec(
+            base=base,
+            controlnet=controlnet,
+            scheduler=config.scheduler or preset.scheduler,
+            latent_channels=vae["latent_channels"],
+            vae_factor=vae_factor,
+            decoder_levels=tuple(sorted(decoder)),
+            levels=tuple(sorted(encoder | decoder | {depth - 1})),
+            resolution=defaults.get("resolution") or unet["sample_size"] * vae_factor,
+            steps=defaults["steps"],
+            guidance=defaults["guidance"],
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"model {base}: its unet or vae config.json lacks {error}; expected a Stable Diffusion model in diffusers layout"
+        ) from error
+
+
+def weights_hash(spec: ModelSpec) -> str:
+    """sha256 over a model's weight files: their names, sizes and first MiB. Hub models count by repository and commit."""
+    digest = hashlib.sha256()
+    for base in (spec.base, spec.controlnet):
+        if base is None:
+            continue
+        if not Path(base).is_dir():
+            digest.update(
+                f"{base}@{fetch(base, 'config.json' if base == spec.controlnet else 'unet/config.json')}".encode()
+            )
+            continue
+        for path in sorted(Path(base).rglob("*.safetensors")):
+            with path.open("rb") as file:
+                digest.update(f"{path.relative_to(base)}:{path.stat().st_size}:".encode() + file.read(2**20))
+    return digest.hexdigest()
+
+
+def known_scheduler(name: str) -> bool:
+    """Is this one of our short names, or a class in diffusers? Looked up as text, as importing diffusers takes seconds."""
+    if name in SCHEDULERS:
+        return True
+    package = importlib.util.find_spec("diffusers")
+    assert package is not None and package.origin is not None
+    files = Path(package.origin).parent.glob("schedulers/scheduling_*.py")
+    return any(
+        re.search(rf"^class {re.escape(name)}\(", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files
+    )
+
+
+def read_json(base: str, file: str, optional: bool = False) -> dict[str, Any] | None:
+    """A JSON file of a model in a folder or on the hub. Raises ModelError where it is missing, unless optional."""
+    path = Path(base) / file
+    if not Path(base).is_dir():
+        if optional:
+            return None
+        path = fetch(base, file)
+    if optional and not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {base}: cannot read {file} ({type(error).__name__}); expected a folder in diffusers layout with "
+            "unet/, vae/, text_encoder/, tokenizer/, scheduler/ and controlnet/ (or model.controlnet=FOLDER)"
+        ) from error
+
+
+def fetch(repository: str, file: str) -> Path:
+    """A file of a hub repository, from the local cache or over the network. Raises ModelError where neither has it."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, file))
+    except HFValidationError as error:
+        raise ModelError(
+            f"model {repository}: neither a preset ({', '.join(PRESETS)}), nor a folder, nor a hub id (owner/name)"
+        ) from error
+    except (LocalEntryNotFoundError, OSError, HfHubHTTPError) as error:
+        raise ModelError(
+            f"model {repository}: {file} is neither in the local hub cache nor can it be fetched ({type(error).__name__}); "
+            f"where there is a network run `hf download {repository}` and copy the folder here, then give it with "
+            f"model.base=FOLDER or model.controlnet=FOLDER; model=pocket needs no download"
+        ) from error

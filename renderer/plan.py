@@ -1,0 +1,135 @@
+"""A render, resolved: every number that the pixels depend on, decided once on the driver and sent to whoever computes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from renderer.camera import Camera, camera_path
+from renderer.config import RenderConfig, SceneConfig
+from renderer.errors import ConfigError
+from renderer.gbuffer import Geometry
+from renderer.load import load_scene
+from renderer.model import ModelSpec, model_spec
+from renderer.scene import Scene
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What must be known of the whole clip before any frame is made.
+
+    near, far: largest and smallest 1/z of a visible surface. areas: the largest projected area of each hero, in latent pixels.
+    coverage: mean share of the picture that heroes take.
+    """
+
+    near: float
+    far: float
+    areas: tuple[float, ...]
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """config: resolved, no None where the model or scene has a default. work: folder of this render's per-frame files.
+
+    size, latent_size: (width, height). times: seconds of each frame. levels: halvings of the latent grid at which feature
+    layers lie. keyframes: K, 0 where every frame is on its own. threads: torch threads of a CPU worker, a constant of the
+    render as they change the last bits. survey: None until the clip has been surveyed.
+    """
+
+    config: RenderConfig
+    spec: ModelSpec
+    size: tuple[int, int]
+    latent_size: tuple[int, int]
+    times: tuple[float, ...]
+    cameras: tuple[Camera, ...]
+    levels: tuple[int, ...]
+    keyframes: int
+    device: str
+    dtype: str
+    threads: int
+    work: Path
+    survey: Survey | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    def level_size(self, level: int) -> tuple[int, int]:
+        """(width, height) of the feature grid after so many halvings of the latent grid."""
+        width, height = self.latent_size
+        return -(-width // 2**level), -(-height // 2**level)
+
+    def picture_path(self, frame: int) -> Path:
+        return self.work.parent / "frames" / f"{frame:05d}.png"
+
+    def guide_path(self, frame: int) -> Path:
+        return self.work / "guides" / f"{frame:05d}.png"
+
+    def arrays_path(self, frame: int) -> Path:
+        """Control image, noise places and correspondence of a frame."""
+        return self.work / "gbuffers" / f"{frame:05d}.arrow"
+
+    def texture_path(self, frame: int) -> Path:
+        return self.work / "textures" / f"{frame:05d}.arrow"
+
+    def chunks(self) -> list[tuple[int, ...]]:
+        """The frames that go through the network together: a function of the render alone (DESIGN.md section 4)."""
+        n = self.config.chunk
+        return [tuple(range(i, min(i + n, self.frames))) for i in range(0, self.frames, n)]
+
+
+def make_plan(config: RenderConfig, work: Path, device: str, threads: int) -> tuple[Plan, Scene]:
+    """Resolve a validated configuration. device: cpu | cuda, what the workers have. Raises a UserError for what cannot be."""
+    spec = model_spec(config.model)
+    resolution = config.resolution or spec.resolution
+    size = (resolution, resolution) if isinstance(resolution, int) else (int(resolution[0]), int(resolution[1]))
+    if any(side % spec.vae_factor for side in size):
+        raise ConfigError(f"resolution={list(size)}: both sides must be multiples of {spec.vae_factor} for this model")
+    method = config.method
+    dtype = {"auto": "float16" if device == "cuda" else "float32"}.get(config.model.dtype, config.model.dtype)
+    resolved = replace(
+        config,
+        resolution=list(size),
+        steps=config.steps or spec.steps,
+        guidance=spec.guidance if config.guidance is None else config.guidance,
+        model=replace(config.model, device=device, dtype=dtype),
+    )
+    scene = load_scene(config.scene, config.fps)
+    times = tuple(i / config.fps for i in range(config.frames))
+    plan = Plan(
+        config=resolved,
+        spec=spec,
+        size=size,
+        latent_size=(size[0] // spec.vae_factor, size[1] // spec.vae_factor),
+        times=times,
+        cameras=tuple(camera_path(scene, config.scene.camera, times, size)),
+        levels=spec.decoder_levels if method.layers == "decoder" else spec.levels,
+        keyframes=min(method.keyframes, config.frames) if method.pre or method.post else 0,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        work=work,
+    )
+    return plan, scene
+
+
+def geometry(scene: Scene, config: SceneConfig, corner_uvs: Sequence[NDArray[np.float32]]) -> Geometry:
+    """All objects of a scene as one mesh. corner_uvs: the charts of each object, [T_i, 3, 2]."""
+    rest = scene.at(0.0)
+    first = np.cumsum([0, *(len(positions) for positions in rest)])
+    ground = None if config.ground is False else scene.ground
+    if config.ground and ground is None:
+        ground = float(min(positions[:, 1].min() for positions in rest))
+    return Geometry(
+        faces=np.concatenate([obj.faces + offset for obj, offset in zip(scene.objects, first, strict=False)]).astype(
+            np.int32
+        ),
+        face_object=np.repeat(np.arange(len(scene.objects), dtype=np.int32), [len(obj.faces) for obj in scene.objects]),
+        corner_uv=np.concatenate(corner_uvs),
+        rest=np.concatenate(rest),
+        ground=ground,
+        dome=config.dome,
+    )

@@ -1,0 +1,145 @@
+"""The main job: from a plan to a folder with a clip. Who computes a chunk is the executor's business (DESIGN.md section 2)."""
+
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderer.errors import SceneError
+from renderer.frames import FrameRenderer, NetworkCache
+from renderer.plan import Plan
+from renderer.sampling import choose_keyframes, make_scheduler, normalise_latents
+from renderer.stage import merge_surveys
+
+
+class Executor(Protocol):
+    """Runs methods of FrameRenderer, here or on a farm. Results never depend on where."""
+
+    def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
+        """Call `method` once per argument tuple; yields (position, result) as they finish."""
+        ...
+
+    def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Any:
+        """Call `method` once and leave the result with the workers. What is returned stands for it in later arguments,
+        and may be used by `readers` calls."""
+        ...
+
+    def where(self) -> list[dict[str, Any]]:
+        """{"pid", "node"} of every process that computes."""
+        ...
+
+
+class Progress(Protocol):
+    """Who wants to know how far a render is."""
+
+    def phase(self, name: str, total: int) -> None: ...
+
+    def advance(self, units: float = 1) -> None: ...
+
+
+class InlineExecutor:
+    """Everything in this process, one call after the other."""
+
+    def __init__(self) -> None:
+        self.networks = NetworkCache()
+        self.renderer: FrameRenderer | None = None
+
+    def where(self) -> list[dict[str, Any]]:
+        return [{"pid": os.getpid(), "node": "127.0.0.1"}]
+
+    def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
+        if self.renderer is None or self.renderer.plan is not plan:
+            self.renderer = FrameRenderer(plan, self.networks)
+        for position, args in enumerate(arguments):
+            yield position, getattr(self.renderer, method)(*args)
+
+    def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Any:
+        return next(self.run(plan, method, [arguments]))[1]
+
+
+def survey(plan: Plan, executor: Executor, progress: Progress) -> Plan:
+    """Look at the whole clip once. Raises SceneError where no hero is ever in view."""
+    chunks = plan.chunks()
+    progress.phase("set-up", len(chunks))
+    surveys = dict(_advance(executor.run(plan, "survey", [(chunk,) for chunk in chunks]), progress))
+    merged = merge_surveys([surveys[i] for i in range(len(chunks))], [len(chunk) for chunk in chunks])
+    if merged.coverage == 0:
+        raise SceneError(
+            f"scene {plan.config.scene.name}: nothing of it is in view in any of the {plan.frames} frames; "
+            "check scene.camera and the file's units"
+        )
+    return replace(plan, survey=merged)
+
+
+def make_gbuffers(plan: Plan, executor: Executor, progress: Progress) -> None:
+    """G-buffers and correspondence of all frames, into the render's work folder."""
+    progress.phase("G-buffers", plan.frames)
+    chunks = plan.chunks()
+    for i, _ in executor.run(plan, "make_gbuffers", [(chunk,) for chunk in chunks]):
+        progress.advance(len(chunks[i]))
+
+
+def denoise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
+    """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step (DESIGN.md section 2)."""
+    config, method = plan.config, plan.config.method
+    scheduler = make_scheduler(plan.spec, config.steps)
+    chunks = plan.chunks()
+    noise = _in_order(executor.run(plan, "noise", [(chunk,) for chunk in chunks]))
+    latents = torch.cat([part for part, _ in noise]) * scheduler.init_noise_sigma
+    background = torch.cat([part for _, part in noise])
+
+    progress.phase("denoising", len(scheduler.timesteps))
+    for step, t in enumerate(scheduler.timesteps):
+        x = scheduler.scale_model_input(latents, t)
+        timestep, fraction = t.item(), step / len(scheduler.timesteps)
+        keyframes, features = [], None
+        if plan.keyframes and fraction < method.until:
+            keyframes = choose_keyframes(config.seed, step, plan.frames, plan.keyframes)
+            features = executor.keep(plan, "keyframe_features", (timestep, keyframes, x[keyframes]), len(chunks))
+        calls = [(timestep, chunk, x[list(chunk)], keyframes, features) for chunk in chunks]
+        prediction = torch.cat(_in_order(_advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks))))
+        latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, config.seed, step)).prev_sample
+        if fraction < method.adain_until:
+            latents = normalise_latents(latents, background)
+    return latents
+
+
+def stochastic(scheduler: Any, seed: int, step: int) -> dict[str, torch.Generator]:
+    """The generator that a sampler with noise of its own wants: a function of (seed, step), so that a render can resume."""
+    if "generator" not in inspect.signature(scheduler.step).parameters:
+        return {}
+    entropy = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    return {"generator": torch.Generator().manual_seed(int(entropy >> np.uint64(1)))}
+
+
+def decode(plan: Plan, executor: Executor, progress: Progress, latents: Tensor) -> list[str]:
+    """Write all frames' pictures; returns the sha256 of each one's pixels."""
+    progress.phase("decoding", plan.frames)
+    chunks, hashes = plan.chunks(), [""] * plan.frames
+    for i, found in executor.run(plan, "decode", [(chunk, latents[list(chunk)]) for chunk in chunks]):
+        for frame, sha256 in zip(chunks[i], found, strict=True):
+            hashes[frame] = sha256
+        progress.advance(len(chunks[i]))
+    return hashes
+
+
+def unwrap(plan: Plan, executor: Executor, progress: Progress) -> None:
+    """The texture of every finished frame, into the render's work folder."""
+    chunks = plan.chunks()
+    for i, _ in executor.run(plan, "unwrap", [(chunk,) for chunk in chunks]):
+        progress.advance(len(chunks[i]))
+
+
+def _in_order(results: Iterator[tuple[int, Any]]) -> list[Any]:
+    return [result for _, result in sorted(results, key=lambda item: item[0])]
+
+
+def _advance(results: Iterator[tuple[int, Any]], progress: Progress, units: float = 1) -> Iterator[tuple[int, Any]]:
+    for result in results:
+        progress.advance(units)
+        yield result

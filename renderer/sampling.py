@@ -1,0 +1,51 @@
+"""The sampler's side of a render, all frames at once and in float32: scheduler, keyframe schedule, latent normalisation."""
+
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from torch import Tensor
+
+from renderer.model import SCHEDULERS, ModelSpec, read_json
+
+MIN_BACKGROUND = 64  # latent pixels; fewer say too little about a frame's colours (DESIGN.md section 3)
+
+
+def make_scheduler(spec: ModelSpec, steps: int) -> Any:
+    """A diffusers scheduler with its timesteps set."""
+    config = read_json(spec.base, "scheduler/scheduler_config.json")
+    assert config is not None
+    name, options = SCHEDULERS.get(spec.scheduler or "", (spec.scheduler or config["_class_name"], {}))
+    scheduler = getattr(diffusers, name).from_config(config, **options)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def choose_keyframes(seed: int, step: int, frames: int, keyframes: int) -> list[int]:
+    """K frames drawn at random anew at every step, in order (section 4.3). A function of (seed, step) only."""
+    generator = np.random.default_rng([seed % 2**64, step])
+    return sorted(generator.choice(frames, size=min(keyframes, frames), replace=False).tolist())
+
+
+def guide(branches: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance: [G, n, ...] → [n, ...]. G = 2: unconditional, conditional; G = 1: conditional only."""
+    if len(branches) == 1:
+        return branches[0]
+    unconditional, conditional = branches
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def normalise_latents(latents: Tensor, background: Tensor) -> Tensor:
+    """AdaIN of all frames toward the first, with statistics of background pixels only (section 4.4, latent normalisation).
+
+    latents: [F, C, h, w]. background: bool [F, h, w]. A frame (or a first frame) with fewer than MIN_BACKGROUND background
+    pixels stays as it is.
+    """
+    mask = background[:, None].to(latents.dtype)
+    count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    mean = (latents * mask).sum(dim=(2, 3), keepdim=True) / count
+    std = (((latents - mean) * mask).square().sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1e-6)
+    normalised = (latents - mean) / std * std[:1] + mean[:1]
+    enough = background.sum(dim=(1, 2)) >= MIN_BACKGROUND
+    return torch.where((enough & enough[0])[:, None, None, None], normalised, latents)

@@ -1,0 +1,132 @@
+"""The scene of a render, frame by frame: poses, G-buffers, correspondence, textures. Everything here is made without a network."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from renderer.arrays import load_arrays, save_arrays
+from renderer.atlas import Texels, atlases, bake, share_out
+from renderer.correspondence import Correspondence, correspond, texel_samples
+from renderer.gbuffer import GBuffer, control_image, gather
+from renderer.load import load_scene
+from renderer.noise import surface_keys
+from renderer.plan import Plan, Survey, geometry
+from renderer.rasterise import Caster, rasterise
+from renderer.sheets import guide_frame
+from renderer.unify import View
+from renderer.video import read_png, write_png
+
+
+class Stage:
+    """The loaded scene of one render on one worker, and nothing that cannot be made again."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.scene = load_scene(plan.config.scene, plan.config.fps)
+        self.geometry = geometry(self.scene, plan.config.scene, atlases(self.scene))
+        self.arrays = functools.lru_cache(maxsize=256)(self._arrays)
+        self.texels = functools.cache(self._texels)
+
+    def pose(self, frame: int) -> tuple[NDArray[np.float32], Caster]:
+        """World vertices [V, 3] of a frame, and rays at them."""
+        vertices = np.concatenate(self.scene.at(self.plan.times[frame]))
+        return vertices, Caster(vertices, self.geometry.faces)
+
+    def gbuffer(self, frame: int, size: tuple[int, int], vertices: NDArray[np.float32], caster: Caster) -> GBuffer:
+        """The G-buffer of a frame at any size (width, height)."""
+        camera = self.plan.cameras[frame]
+        backend = self.plan.config.scene.rasteriser
+        hits = rasterise(vertices, self.geometry.faces, camera, size, backend, caster)
+        return gather(self.geometry, vertices, camera, hits)
+
+    def survey(self, frames: Sequence[int]) -> Survey:
+        """What these frames say about the clip, looked at on the latent grid."""
+        inverse, areas = [], []
+        for frame in frames:
+            gbuffer = self.gbuffer(frame, self.plan.latent_size, *self.pose(frame))
+            inverse.append(gbuffer.inverse_depth[gbuffer.inverse_depth > 0])
+            areas.append(np.bincount(gbuffer.object[gbuffer.triangle >= 0], minlength=self.geometry.heroes))
+        visible = np.concatenate(inverse)
+        return Survey(
+            near=float(visible.max(initial=0.0)),
+            far=float(visible.min(initial=np.inf)),
+            areas=tuple(np.max(areas, axis=0).tolist()),
+            coverage=float(np.sum(areas) / (len(frames) * np.prod(self.plan.latent_size))),
+        )
+
+    def _texels(self, size: tuple[int, int], density: float) -> Texels:
+        """The heroes' texels for a grid of this (width, height) with `density` texels along a pixel."""
+        assert self.plan.survey is not None
+        return bake(self.chart_uvs, share_out(self.plan.survey.areas, density * np.prod(size) ** 0.5))
+
+    @functools.cached_property
+    def chart_uvs(self) -> list[NDArray[np.float32]]:
+        splits = np.cumsum([len(obj.faces) for obj in self.scene.objects])[:-1]
+        return np.split(self.geometry.corner_uv, splits)
+
+    def make_gbuffers(self, frames: Sequence[int]) -> None:
+        """Write each frame's control image, noise places and correspondence at every feature level, and its guide picture."""
+        assert self.plan.survey is not None
+        plan, survey = self.plan, self.plan.survey
+        noise_sides = share_out(survey.areas, plan.config.noise.texels * np.prod(plan.latent_size) ** 0.5)
+        for frame in frames:
+            vertices, caster = self.pose(frame)
+            camera = plan.cameras[frame]
+            picture = self.gbuffer(frame, plan.size, vertices, caster)
+            latent = self.gbuffer(frame, plan.latent_size, vertices, caster)
+            control = control_image(picture, survey.near, survey.far)
+            arrays = {
+                "control": control,
+                "noise": surface_keys(latent, self.geometry, noise_sides, camera, plan.config.noise.texels),
+                "background": latent.triangle < 0,
+            }
+            for level in plan.levels if plan.keyframes else ():
+                size = plan.level_size(level)
+                gbuffer = self.gbuffer(frame, size, vertices, caster)
+                texels = self.texels(size, plan.config.method.texels)
+                table = correspond(gbuffer, texels, self.geometry, vertices, caster, camera)
+                arrays |= {f"{name}/{level}": value for name, value in vars(table).items()}
+            guide_picture = guide_frame(picture.object, picture.uv, control, picture.normal, self.geometry.heroes)
+            write_png(self.plan.guide_path(frame), guide_picture)
+            save_arrays(self.plan.arrays_path(frame), arrays)
+
+    def _arrays(self, frame: int) -> dict[str, NDArray]:
+        # A machine that does not share this folder makes what it lacks: the files are a cache, not a message.
+        if not self.plan.arrays_path(frame).exists():
+            self.make_gbuffers([frame])
+        return load_arrays(self.plan.arrays_path(frame))
+
+    def view(self, frame: int, level: int) -> View:
+        arrays = self.arrays(frame)
+        names = Correspondence.__dataclass_fields__
+        return View(Correspondence(**{name: arrays[f"{name}/{level}"] for name in names}), self.plan.cameras[frame])
+
+    def unwrap(self, frames: Sequence[int]) -> None:
+        """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel."""
+        texels = self.picture_texels
+        for frame in frames:
+            vertices, caster = self.pose(frame)
+            gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
+            camera = self.plan.cameras[frame]
+            pixel, weight = texel_samples(gbuffer.object, texels, self.geometry, vertices, caster, camera)
+            colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
+            sampled = (colours[pixel] * weight[..., None]).sum(axis=1)
+            texture = {"colour": np.rint(sampled).astype(np.uint8), "seen": weight.any(axis=1)}
+            save_arrays(self.plan.texture_path(frame), texture)
+
+    @property
+    def picture_texels(self) -> Texels:
+        """The texels on which finished pictures are compared and shown."""
+        return self.texels(self.plan.size, 1.0)
+
+
+def merge_surveys(surveys: Sequence[Survey], frames: Sequence[int]) -> Survey:
+    """One survey of a clip from those of its chunks; frames: how many each chunk has."""
+    return Survey(
+        near=max(survey.near for survey in surveys),
+        far=min(survey.far for survey in surveys),
+        areas=tuple(np.max([survey.areas for survey in surveys], axis=0).tolist()),
+        coverage=float(np.average([survey.coverage for survey in surveys], weights=frames)),
+    )
