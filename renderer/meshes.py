@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ def load_sequence(folder: Path, fps: float = 12.0) -> Scene:
 def sequence_files(folder: Path) -> list[Path]:
     """The .obj files of a folder in natural order. Raises SceneError if there is none."""
 
-    def natural(path: Path) -> list[tuple[int, str]]:
-        return [(int(part or 0), text) for text, part in re.findall(r"([^0-9]*)([0-9]*)", path.name)]
+    def natural(path: Path) -> list[tuple[str, int]]:
+        return [(text, int(digits or 0)) for text, digits in re.findall(r"([^0-9]*)([0-9]*)", path.name)]
 
     try:
-        files = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".obj"), key=natural)
+        files = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".obj" and p.name[0] != "."), key=natural)
     except OSError as error:
         raise SceneError(f"{folder.name}: the folder cannot be read: {error.strerror}") from None
     if not files:
@@ -66,6 +67,7 @@ def _same_triangles(a: list[Part], b: list[Part]) -> bool:
     )
 
 
+@np.errstate(over="ignore")  # coordinates beyond float32 become infinite, which `clean` in load.py reports
 def _read_parts(path: Path, content: bytes) -> list[Part]:
     import trimesh
 
@@ -78,8 +80,9 @@ def _read_parts(path: Path, content: bytes) -> list[Part]:
         # trimesh splits vertices where normals differ, which may change from frame to frame: v//vn -> v, v/vt/vn -> v/vt.
         content = re.sub(rb"(/-?\d+)/-?\d+", rb"\1", re.sub(rb"//-?\d+", b"", content))
     try:
-        # From memory, so that no material or texture that the file names is opened.
-        scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False, split_objects=True)
+        with warnings.catch_warnings(action="ignore"):  # what is wrong shows in the result, in words below
+            # From memory, so that no material or texture that the file names is opened.
+            scene = trimesh.load_scene(io.BytesIO(content), file_type=kind, process=False, split_objects=True)
     except Exception as error:  # trimesh's parsers let whatever they stumble over pass through
         raise SceneError(
             f"{path.name}: not a readable {kind.upper()} file ({printable(str(error))}); export it again"
