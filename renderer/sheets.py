@@ -58,7 +58,7 @@ def uv_picture(obj: NDArray[np.int32], uv: NDArray[np.float32], heroes: int) -> 
     coarse, fine = (((np.floor(u * n) + np.floor(v * n)) % 2) for n in (16, 64))
     hue = 0.6 + obj * 0.618034 + 0.42 * (u - 0.5)  # golden ratio: neighbouring objects get distant hues
     lightness = 0.52 + 0.26 * v + 0.09 * (coarse - 0.5) + 0.035 * (fine - 0.5)
-    colour = _oklch(lightness, 0.13, hue)
+    colour = _oklch(lightness, 0.115, hue)
     neutral = np.where(obj[..., None] == heroes, (54, 56, 62), (34, 35, 40))
     return np.where(hero[..., None], colour, neutral).astype(np.uint8)
 
@@ -212,8 +212,7 @@ class TextureView:
     """Draws each frame's texture in UV, one after the other: what holds still here is consistent.
 
     A texel shows its colour in this frame; where the frame does not see it, the last colour that was seen, dimmed; dark grey
-    before it is first seen. The object with the most texels is `height` pixels high, the others stand to its right, and v
-    points up.
+    before it is first seen. The largest atlas is `height` pixels high, the others stand to its right, and v points up.
     """
 
     def __init__(self, texels: Texels, height: int = 512):
@@ -235,7 +234,7 @@ def _layout(texels: Texels, height: int) -> NDArray[np.int32]:
     order = np.argsort(-np.array(texels.sides), kind="stable")
     sides = np.array(texels.sides)[order]
     others = 1.0  # texels are equally large everywhere, unless many objects would make a banner of the picture
-    while _pack(sizes := _sizes(sides, height, others), height)[1] > 2 * height + GAP:
+    while _pack(sizes := _sizes(sides, height, others), height)[1] > 2 * height + GAP and others > 0.01:
         others *= 0.9
     places, width = _pack(sizes, height)
     picture = np.full((height, width), -1, np.int32)
