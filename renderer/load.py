@@ -95,24 +95,34 @@ def _times(scene: Scene) -> NDArray[np.float64]:
     return np.linspace(0.0, scene.duration, SAMPLES if scene.duration > 0 else 1, endpoint=False)
 
 
-def clean(scene: Scene, file: str) -> Scene:
-    """The scene with unusable triangles and unused vertices left out, names made unique, and a ground; see load_scene."""
+def _survey(scene: Scene) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
+    """Per object, over the clip: triangles [T] that are not finite at some time, or else flat at all; lowest y [V]."""
     infinite = [np.zeros(len(part.faces), bool) for part in scene.objects]
     flat = [np.ones(len(part.faces), bool) for part in scene.objects]
-    lowest = [np.full(len(points), np.inf) for points in scene.at(0.0)]
+    lowest = [points[:, 1] for points in scene.at(0.0)]
     for time in _times(scene):
         for i, (part, points) in enumerate(zip(scene.objects, scene.at(time), strict=True)):
             usable = np.all(np.abs(points) < FARTHEST, axis=1)
             infinite[i] |= ~usable[part.faces].all(axis=1)
-            flat[i] &= _is_flat(np.where(usable[:, None], points, 0), part.faces)
+            flat[i] &= ~infinite[i]
+            still = np.flatnonzero(flat[i])
+            flat[i][still] = _is_flat(points, part.faces[still])
             lowest[i] = np.fmin(lowest[i], points[:, 1])
+    return infinite, flat, lowest
 
+
+def clean(scene: Scene, file: str) -> Scene:
+    """The scene with unusable triangles and unused vertices left out, names made unique, and a ground; see load_scene.
+
+    file: what errors call it. Raises SceneError if nothing is left.
+    """
+    infinite, flat, lowest = _survey(scene)
     parts: list[tuple[int, Object, NDArray[np.integer]]] = []
     notes, ground = list(scene.notes), np.inf
     names = _unique([part.name for part in scene.objects])
     for i, (name, part) in enumerate(zip(names, scene.objects, strict=True)):
         good = ~(infinite[i] | flat[i])
-        for bad, what in ((infinite[i], "with vertices that are not finite"), (flat[i] & ~infinite[i], "without area")):
+        for bad, what in ((infinite[i], "with vertices that are not finite"), (flat[i], "without area")):
             if bad.any():
                 notes.append(f"left out {bad.sum()} of {len(bad)} triangles of '{name}' {what}")
         if good.any():
