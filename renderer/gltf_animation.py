@@ -18,8 +18,8 @@ REST = {"translation": (0.0, 0.0, 0.0), "rotation": (0.0, 0.0, 0.0, 1.0), "scale
 class Track:
     """Channels of one path that share their key times, evaluated together.
 
-    nodes: [C] targets; times: [K] seconds, increasing; values: [K, 3, C, D], the 3 being in-tangent, value and out-tangent
-    (tangents are 0 except for CUBICSPLINE).
+    nodes: [C] targets; times: [K] seconds, increasing; values: [K, 1, C, D], or for CUBICSPLINE [K, 3, C, D], the 3 being
+    in-tangent, value and out-tangent.
     """
 
     path: str  # translation | rotation | scale | weights
@@ -30,7 +30,7 @@ class Track:
 
     def at(self, time: float) -> Array:
         """Values of all channels, [C, D]; before the first and after the last key the value stays."""
-        times, (_, value, _) = self.times, self.values.swapaxes(0, 1)
+        times, value = self.times, self.values[:, self.values.shape[1] // 2]
         k = int(np.searchsorted(times, time, side="right")) - 1
         if k < 0 or k == len(times) - 1 or self.interpolation == "STEP":
             return self._unit(value[max(k, 0)])
@@ -164,23 +164,14 @@ def read_nodes(document: Document) -> NodeTree:
 def read_clip(document: Document, wanted: str | None, targets: dict[int, int]) -> Clip:
     """The clip called `wanted`, or of that index; the first if None (a file without any stands still).
 
-    targets: nodes of the scene that have a mesh -> number of its morph targets. Raises SceneError; for an unknown clip it lists those there are.
+    targets: nodes of the scene that have a mesh -> number of its morph targets. Raises SceneError; for an unknown clip
+    it lists those there are.
     """
     animations = document.tables["animations"]
     names = [animation.text("name", str(i)) for i, animation in enumerate(animations)]
     if wanted is None and not animations:
         return STILL
-    if wanted is None:
-        index = 0
-    elif wanted in names:
-        index = names.index(wanted)
-    elif wanted.isdecimal() and int(wanted) < len(names):
-        index = int(wanted)
-    else:
-        there = (
-            f"choose one of: {printable(', '.join(names), 500)}" if names else "the file has none, leave scene.clip out"
-        )
-        raise SceneError(f"{document.root.file}: no clip is called '{printable(wanted)}'; {there}")
+    index = 0 if wanted is None else _choose(document.root.file, names, wanted)
 
     groups: dict[tuple, list[tuple[int, Array, Array]]] = {}
     samplers = animations[index].children("samplers")
@@ -216,8 +207,19 @@ def read_clip(document: Document, wanted: str | None, targets: dict[int, int]) -
     return Clip(names[index], float(start), float(end - start), tracks)
 
 
+def _choose(file: str, names: list[str], wanted: str) -> int:
+    if wanted in names:
+        return names.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return int(wanted)
+    listed = (
+        f"choose one of: {printable(', '.join(names), 500)}" if names else "the file has none, leave scene.clip out"
+    )
+    raise SceneError(f"{file}: no clip is called '{printable(wanted)}'; {listed}")
+
+
 def _read_sampler(document: Document, sampler: Entry, path: str, targets: int) -> tuple[str, Array, Array]:
-    """Interpolation, key times [K], values [K, 3, D] of one sampler."""
+    """Interpolation, key times [K], values [K, 1 or 3, D] of one sampler."""
     interpolation = sampler.text("interpolation", "LINEAR")
     if interpolation not in ("STEP", "LINEAR", "CUBICSPLINE"):
         sampler.fail(f"interpolation is '{printable(interpolation)}', expected STEP, LINEAR or CUBICSPLINE")
@@ -229,13 +231,9 @@ def _read_sampler(document: Document, sampler: Entry, path: str, targets: int) -
     else:
         size = SIZES[path]
         values = document.read(sampler, "output", f"VEC{size}", NORMALISED)
-    parts = 3 if interpolation == "CUBICSPLINE" else 1
+    parts = 3 if interpolation == "CUBICSPLINE" else 1  # in-tangent, value, out-tangent
     if values.size != len(times) * parts * size:
         sampler.fail(f"output has {values.size} numbers, expected {len(times)} keys × {parts * size}")
     if not np.isfinite(values).all():
         sampler.fail("output has values that are not finite")
-    if parts == 3:
-        return interpolation, times, values.reshape(-1, 3, size).astype(np.float64)
-    keys = np.zeros((len(times), 3, size))
-    keys[:, 1] = values.reshape(-1, size)
-    return interpolation, times, keys
+    return interpolation, times, values.reshape(-1, parts, size).astype(np.float64)
