@@ -1,12 +1,12 @@
 """One submission from configuration to finished folder: plans, asks the farm phase by phase, writes the books."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
@@ -32,37 +32,38 @@ def submit(config: SubmitConfig, progress: Progress) -> Path:
     machine = find_machine(config)
     plan, scene = make_plan(config, folder.resolve() / WORK, machine.device, config.farm.threads)
     books = check_output(folder, manifest(plan, machine, list(scene.notes)))
-    if books.state == "complete" and (folder / "video.mp4").exists():
+    wanted = ["video.mp4", "compare.mp4"] if config.output.compare else ["video.mp4"]
+    if books.state == "complete" and all((folder / name).exists() for name in wanted):
         return folder / "video.mp4"
     for note in scene.notes:
         progress.note(note)
     write_manifest(folder, books)
-    with executor(config, machine) as workers:
-        finished = run(plan, folder, workers, progress, books, config.output.compare)
+    watch = Stopwatch(progress)
+    watch.phase("set-up", len(plan.chunks()))
+    with executor(config, machine, progress) as workers:
+        hashes = run(plan, folder, workers, watch, config.output.compare)
+    watch.stop()
+    frames = [Frame(file=f"frames/{i:05d}.png", sha256=sha256) for i, sha256 in enumerate(hashes)]
+    finished = replace(books, state="complete", finished=now(), frames=frames, timings=watch.timings)
     write_manifest(folder, finished)
     shutil.rmtree(folder / WORK)
     return folder / "video.mp4"
 
 
-def run(plan: Plan, folder: Path, executor: Any, progress: Progress, books: Manifest, compare: bool) -> Manifest:
-    """All phases of a render; returns its manifest, complete but for being written."""
-    timings: dict[str, float] = {}
-    watched = Stopwatch(progress, timings)
-    plan = render.survey(plan, executor, watched)
-    progress.workers(executor.where())
-    render.make_gbuffers(plan, executor, watched)
-    latents = render.denoise(plan, executor, watched)
-    hashes = render.decode(plan, executor, watched, latents)
-    per_frame = render_per_frame(plan, executor, watched) if compare else None
-    watched.phase("writing", plan.frames + 5 + compare)
-    render.unwrap(plan, executor, watched)
-    write_outputs(plan, folder, watched.advance, per_frame)
-    watched.stop()
-    frames = [Frame(file=f"frames/{i:05d}.png", sha256=sha256) for i, sha256 in enumerate(hashes)]
-    return replace(books, state="complete", finished=now(), frames=frames, timings=timings)
+def run(plan: Plan, folder: Path, executor: render.Executor, progress: render.Progress, compare: bool) -> list[str]:
+    """All phases of a render, from the set-up that has begun; returns the sha256 of every frame."""
+    plan = render.survey(plan, executor, progress)
+    render.make_gbuffers(plan, executor, progress)
+    latents = render.denoise(plan, executor, progress)
+    hashes = render.decode(plan, executor, progress, latents)
+    per_frame = render_per_frame(plan, executor, progress) if compare else None
+    progress.phase("writing", plan.frames + 5 + compare)
+    render.unwrap(plan, executor, progress)
+    write_outputs(plan, folder, progress.advance, per_frame)
+    return hashes
 
 
-def render_per_frame(plan: Plan, executor: Any, progress: render.Progress) -> Plan:
+def render_per_frame(plan: Plan, executor: render.Executor, progress: render.Progress) -> Plan:
     """The same render with every frame on its own, from one noise, for the comparison."""
     method = replace(plan.config.method, name="per_frame", keyframes=0, adain_until=0.0)
     config = replace(plan.config, method=method, noise=NoiseConfig(kind="fixed"))
@@ -73,9 +74,10 @@ def render_per_frame(plan: Plan, executor: Any, progress: render.Progress) -> Pl
 
 
 @contextmanager
-def executor(config: SubmitConfig, machine: Machine) -> Iterator[Any]:
+def executor(config: SubmitConfig, machine: Machine, progress: Progress) -> Iterator[render.Executor]:
     """Who computes: this process, or Ray workers on this machine or a cluster. Ends what was started for it."""
     if config.farm.name == "inline":
+        progress.workers([{"pid": os.getpid(), "node": "127.0.0.1"}])
         yield render.InlineExecutor()
         return
     from farm.executor import RayExecutor
@@ -83,7 +85,9 @@ def executor(config: SubmitConfig, machine: Machine) -> Iterator[Any]:
 
     try:
         start_ray(config.farm)
-        yield RayExecutor(config.farm.threads, machine)
+        farm = RayExecutor(config.farm.threads, machine, progress.workers)
+        farm.meet(timeout=None)
+        yield farm
     finally:
         stop_ray()
 
@@ -107,8 +111,8 @@ def manifest(plan: Plan, machine: Machine, notes: list[str]) -> Manifest:
 class Stopwatch:
     """Passes progress on and writes down how long each phase took, in seconds."""
 
-    def __init__(self, progress: Progress, timings: dict[str, float]):
-        self.progress, self.timings = progress, timings
+    def __init__(self, progress: Progress):
+        self.progress, self.timings = progress, dict[str, float]()
         self.name, self.begun = "", time.perf_counter()
 
     def phase(self, name: str, total: int) -> None:

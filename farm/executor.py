@@ -1,15 +1,17 @@
 """Chunks on Ray workers: who computes what, and what happens when somebody dies (DESIGN.md section 5)."""
 
+import contextlib
 import itertools
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from farm.machine import Machine
+from farm.progress import Worker
 from farm.store import FeatureStore
 from farm.worker import FeaturesLostError, Kept, RenderWorker
 from renderer.plan import Plan
@@ -22,9 +24,15 @@ class ChunkError(RuntimeError):
 
 
 class RayExecutor:
-    """Workers and feature store of one farm; lives as long as the farm is up. threads: of a CPU worker."""
+    """Workers and feature store of one farm; lives as long as the farm is up.
 
-    def __init__(self, threads: int, machine: Machine):
+    threads: of a CPU worker. on_change: told {"pid", "node"} of all workers that are up, whenever that changes.
+    """
+
+    def __init__(self, threads: int, machine: Machine, on_change: Callable[[list[Worker]], None]):
+        self.on_change = on_change
+        self.arriving: dict[Any, Any] = {}
+        self.addresses: dict[Any, Worker] = {}
         self.resources = {"num_gpus": 1} if machine.device == "cuda" else {"num_cpus": threads}
         self.store = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
         self.workers = [self.start_worker() for _ in range(machine.workers)]
@@ -33,11 +41,20 @@ class RayExecutor:
         self.passes = itertools.count()
 
     def start_worker(self) -> Any:
-        return ray.remote(**self.resources)(RenderWorker).remote(self.store)
+        worker = ray.remote(**self.resources)(RenderWorker).remote(self.store)
+        self.arriving[worker.where.remote()] = worker
+        return worker
 
-    def where(self) -> list[dict[str, Any]]:
-        """{"pid", "node"} of every worker; waits until they are up."""
-        return ray.get([worker.where.remote() for worker in self.workers])
+    def meet(self, timeout: float | None = 0) -> None:
+        """Learn the addresses of workers that have come up; with timeout None, wait until all have."""
+        count = len(self.arriving) if timeout is None else 1
+        ready, _ = ray.wait(list(self.arriving), num_returns=count, timeout=timeout) if self.arriving else ([], [])
+        for reference in ready:
+            worker = self.arriving.pop(reference)
+            with contextlib.suppress(RayActorError):  # died on arrival: whoever uses it replaces it
+                self.addresses[worker] = ray.get(reference)
+        if ready:
+            self.on_change([self.addresses[worker] for worker in self.workers if worker in self.addresses])
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""
@@ -48,6 +65,7 @@ class RayExecutor:
                 position, worker = waiting.popleft(), idle.pop()
                 running[worker.run.remote(*self.plan(plan), method, arguments[position])] = position, worker
             reference = ray.wait(list(running), num_returns=1)[0][0]
+            self.meet()
             position, worker = running.pop(reference)
             try:
                 result = ray.get(reference)
@@ -104,6 +122,7 @@ class RayExecutor:
         """A new worker in the place of a dead one."""
         worker = self.start_worker()
         self.workers[self.workers.index(dead)] = worker
+        self.addresses.pop(dead, None)
         return worker
 
     def plan(self, plan: Plan) -> tuple[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def start_ray(farm: FarmConfig) -> None:
     # Keyframe features are read from shared memory as they lie there.
     environment = {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
     os.environ |= environment
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
     import ray
 
     if ray.is_initialized():

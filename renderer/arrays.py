@@ -12,12 +12,12 @@ from renderer.files import atomic
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write contiguous arrays as one row of an Arrow IPC file, dtype and shape in the schema; whole or not at all."""
+    """Write arrays as one row of an Arrow IPC file, dtype and shape in the schema; whole or not at all."""
     fields = [
         pa.field(name, pa.large_binary(), metadata={"array": json.dumps([array.dtype.str, array.shape])})
         for name, array in arrays.items()
     ]
-    row = [pa.array([pa.py_buffer(np.ascontiguousarray(array))], pa.large_binary()) for array in arrays.values()]
+    row = [pa.array([array.tobytes()], pa.large_binary()) for array in arrays.values()]
     with atomic(path) as part, pa.ipc.new_file(str(part), pa.schema(fields)) as writer:
         writer.write(pa.record_batch(row, schema=pa.schema(fields)))
 

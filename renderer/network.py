@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,7 +23,8 @@ class Network:
 
     def __init__(self, spec: ModelSpec, layers: str, device: str, dtype: torch.dtype):
         self.device, self.dtype = torch.device(device), dtype
-        options = {"torch_dtype": dtype, "use_safetensors": True}
+        options = {"torch_dtype": dtype, "use_safetensors": True, "low_cpu_mem_usage": False}
+        transformers.utils.logging.disable_progress_bar()
         try:
             self.unet = UNet2DConditionModel.from_pretrained(spec.base, subfolder="unet", **options)
             self.controlnet = (

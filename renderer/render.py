@@ -1,7 +1,6 @@
 """The main job: from a plan to a folder with a clip. Who computes a chunk is the executor's business (DESIGN.md section 2)."""
 
 import inspect
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -29,10 +28,6 @@ class Executor(Protocol):
         and may be used by `readers` calls."""
         ...
 
-    def where(self) -> list[dict[str, Any]]:
-        """{"pid", "node"} of every process that computes."""
-        ...
-
 
 class Progress(Protocol):
     """Who wants to know how far a render is."""
@@ -49,9 +44,6 @@ class InlineExecutor:
         self.networks = NetworkCache()
         self.renderer: FrameRenderer | None = None
 
-    def where(self) -> list[dict[str, Any]]:
-        return [{"pid": os.getpid(), "node": "127.0.0.1"}]
-
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         if self.renderer is None or self.renderer.plan is not plan:
             self.renderer = FrameRenderer(plan, self.networks)
@@ -63,9 +55,8 @@ class InlineExecutor:
 
 
 def survey(plan: Plan, executor: Executor, progress: Progress) -> Plan:
-    """Look at the whole clip once. Raises SceneError where no hero is ever in view."""
+    """The plan that knows the whole clip. Raises SceneError where no hero is ever in view."""
     chunks = plan.chunks()
-    progress.phase("set-up", len(chunks))
     surveys = dict(_advance(executor.run(plan, "survey", [(chunk,) for chunk in chunks]), progress))
     merged = merge_surveys([surveys[i] for i in range(len(chunks))], [len(chunk) for chunk in chunks])
     if merged.coverage == 0:
