@@ -108,16 +108,18 @@ def camera_path(scene: Scene, config: CameraConfig, times: Sequence[float], size
         rotations = [_rotation(azimuth, elevation) for azimuth in azimuths]
         seen = np.concatenate([(h - p) @ r.T for h, p, r in zip(hulls, pivots, rotations, strict=True)])
         eye = fit(seen, slopes)
-        eyes = [p + (eye + [0, 0, back * eye[2]]) @ r for p, r, back in zip(pivots, rotations, pull_back, strict=True)]
+        eyes = [p + (eye * (1, 1, 1 + back)) @ r for p, r, back in zip(pivots, rotations, pull_back, strict=True)]
         return [_look(r, e, fov_y) for r, e in zip(rotations, eyes, strict=True)]
 
     elevation = config.elevation if config.elevation is not None else ELEVATION
-    path = cameras(np.radians(elevation))
     floor = -np.inf if scene.ground is None else scene.ground + CLEARANCE * np.linalg.norm(high - low)
-    while elevation < MAX_ELEVATION and min(camera.position[1] for camera in path) < floor:
-        elevation = min(elevation + 1.0, MAX_ELEVATION)
-        path = cameras(np.radians(elevation))
-    return path
+    if min(camera.position[1] for camera in cameras(np.radians(elevation))) < floor:  # rise just clear of the ground
+        below, elevation = elevation, MAX_ELEVATION
+        while elevation - below > 0.5:
+            middle = 0.5 * (below + elevation)
+            clear = min(camera.position[1] for camera in cameras(np.radians(middle))) >= floor
+            below, elevation = (below, middle) if clear else (middle, elevation)
+    return cameras(np.radians(elevation))
 
 
 def fit(points: NDArray[np.floating], slopes: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -147,11 +149,11 @@ def _hull(points: NDArray[np.floating]) -> NDArray[np.float64]:
     """The vertices of the convex hull: they alone decide what a picture of the points must hold. [N, 3] -> [H, 3]."""
     from scipy.spatial import ConvexHull, QhullError
 
-    points = np.asarray(points, np.float64)
+    exact = points.astype(np.float64)
     try:
-        return points[ConvexHull(points).vertices]
+        return exact[ConvexHull(exact).vertices]
     except (QhullError, ValueError):  # flat or tiny: qhull wants four points that span space
-        return points
+        return exact
 
 
 def _suitable_move(scene: Scene, hulls: list[NDArray], centres: NDArray[np.float64]) -> str:
@@ -171,7 +173,7 @@ def _smooth(path: NDArray[np.float64], times: Sequence[float]) -> NDArray[np.flo
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     padded = np.pad(path, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
     windows = np.lib.stride_tricks.sliding_window_view(padded, len(weights), axis=0)  # [F, 3, window]
-    return windows @ (weights / weights.sum())
+    return np.asarray(windows @ (weights / weights.sum()), np.float64)
 
 
 def _rotation(azimuth: float, elevation: float) -> NDArray[np.float64]:

@@ -26,6 +26,10 @@ class Patch:
         """The same chart on moved points; move takes and returns [..., 3]."""
         return Patch(move(self.points), self.uv)
 
+    def at(self, x: float, y: float, z: float) -> "Patch":
+        """The same chart on points shifted by (x, y, z)."""
+        return self.map(lambda points: points + np.array([x, y, z]))
+
 
 def patch(points: Array, uv: Array | None = None) -> Patch:
     """A patch over a grid of points [m, n, 3]; without uv its chart is a rectangle with the grid's mean spacings."""

@@ -41,7 +41,10 @@ def build() -> Scene:
             [(0.30, 0.0), (0.33, 0.03), (0.30, 0.12), (0.29, 0.43), (0.30, 0.74), (0.33, 0.83), (0.30, 0.86)]
         ),
         "cone": _turned(
-            [(0.36, 0.0), (0.36, 0.05), (0.27, 0.09), (0.15, 0.45), (0.08, 0.72), (0.03, 0.78), (0.0, 0.785)]
+            [(0.37, 0.0), (0.37, 0.04), (0.26, 0.09)],
+            [(0.26, 0.09), (0.21, 0.27), (0.16, 0.45)],
+            [(0.16, 0.45), (0.12, 0.58), (0.09, 0.70)],
+            [(0.09, 0.70), (0.075, 0.74), (0.03, 0.77), (0.0, 0.775)],
         ),
         "ring": [_torus(*RING)],
     }
@@ -57,16 +60,16 @@ def build() -> Scene:
 
 
 def _block(x: float, y: float, z: float) -> list[Patch]:
-    return [p.map(lambda points: points + [0.0, y, 0.0]) for p in rounded((x, y, z), 12, exponent=9)]
+    return [p.at(0, y, 0) for p in rounded((x, y, z), 12, exponent=9)]
 
 
-def _turned(profile: list[tuple[float, float]]) -> list[Patch]:
-    """A turned solid with a flat bottom, and a flat top if its profile ends away from the axis."""
-    top_radius, top = profile[-1]
-    caps = [disc(profile[0][0], 0.0, 8)]
+def _turned(*bands: list[tuple[float, float]]) -> list[Patch]:
+    """A turned solid of bands, bottom to top, each with its chart; flat bottom, flat top if it ends away from the axis."""
+    top_radius, top = bands[-1][-1]
+    caps = [disc(bands[0][0][0], 0.0, 8)]
     if top_radius > 0:
-        caps.append(disc(top_radius, 0.0, 8).map(lambda points: points * [1, -1, -1] + [0.0, top, 0.0]))
-    return [*caps, lathe(spline(profile, 32), 40)]
+        caps.append(disc(top_radius, 0.0, 8).map(lambda points: points * [1, -1, -1]).at(0, top, 0))
+    return [*caps, *[lathe(spline(band, 32 // len(bands)), 40) for band in bands]]
 
 
 def _torus(radius: float, thickness: float) -> Patch:
@@ -78,7 +81,7 @@ def _torus(radius: float, thickness: float) -> Patch:
 
 def _poses(time: float) -> dict[str, tuple[Rotation, Array]]:
     """Rotation and position of everything at this time."""
-    poses = {"ball": (Rotation.from_rotvec([4 * np.pi * time / DURATION, 0, 0]) * Rotation.identity(), _ball(time))}
+    poses = {"ball": (Rotation.from_rotvec([4 * np.pi * time / DURATION, 0, 0]), _ball(time))}
     for name, (place, turn) in PLACES.items():
         rock = sum(_jolt((time - i * BEAT) % DURATION) for i, (_, hit) in enumerate(TOUCHES) if hit == name)
         hop = np.array([0.0, 0.35 * abs(rock), 0.0])

@@ -33,7 +33,7 @@ RIGHT_FOOT = (
 
 # one row per half beat
 HIPS_X = (0.26, 0.06, -0.05, -0.25, -0.29, -0.08, 0.09, 0.25)
-HIPS_Y = (-0.06, -0.08, -0.05, -0.08, -0.07, -0.11, -0.03, -0.05)  # metres below standing
+HIPS_Y = (-0.075, -0.08, -0.05, -0.08, -0.07, -0.115, -0.04, -0.07)  # metres below standing
 HIPS_Z = (0.00, 0.02, 0.00, 0.02, 0.00, 0.03, 0.03, 0.00)
 HIPS_ROLL = (11, -10, 10, -11, -8, 5, -5, 7)  # degrees; positive lifts the left hip
 HIPS_TWIST = (10, -14, 12, -14, 12, 0, 0, 0)
@@ -63,7 +63,7 @@ def build() -> Scene:
     return Scene("dancer", (Object("dancer", body.faces),), positions, DURATION, ground=0.0, azimuth=20.0)
 
 
-def _track(values: Sequence) -> CubicSpline:
+def _track(values: Sequence | Array) -> CubicSpline:
     """A smooth periodic curve through one key per half beat."""
     keys = np.array([*values, values[0]], float)
     return CubicSpline(np.arange(HALF_BEATS + 1), keys, bc_type="periodic")
@@ -146,7 +146,7 @@ def _align(parent: Array, rest: Array, direction: Array) -> Array:
 
 def _foot(keys: Sequence[tuple], beat: float) -> tuple[Array, float, float]:
     """A foot at `beat`: offset [3] of its ball from the ground's origin, turn and pitch (heel up) in degrees."""
-    i = max(j for j, key in enumerate(keys[:-1]) if key[0] <= beat)
+    i = sum(key[0] <= beat for key in keys[:-1]) - 1
     (start, x0, z0, turn0, swing), (end, x1, z1, turn1, _) = keys[i], keys[i + 1]
     share = (beat - start) / (end - start)
     eased = _smoothstep(share)
@@ -167,9 +167,10 @@ def _leg(side: str, beat: float, rest: dict[str, Array], rotations: dict[str, Ar
     places[ankle] = places[ball] + rotations[ankle] @ (rest[ankle] - rest[ball])
 
     places[thigh] = places["hips"] + rotations["hips"] @ (rest[thigh] - rest["hips"])
-    upper, lower = np.linalg.norm(rest[knee] - rest[thigh]), np.linalg.norm(rest[ankle] - rest[knee])
+    upper, lower = (float(np.linalg.norm(rest[b] - rest[a])) for a, b in ((thigh, knee), (knee, ankle)))
     reach = places[ankle] - places[thigh]
-    length = min(np.linalg.norm(reach), 0.999 * (upper + lower))
+    length = float(np.linalg.norm(reach))
+    assert length < upper + lower, f"the {side} leg is too short at half beat {beat}"
     down = reach / np.linalg.norm(reach)
     front = rotations["hips"][:, 2] + rotations[ankle][:, 2]
     front -= (front @ down) * down

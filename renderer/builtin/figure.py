@@ -10,7 +10,7 @@ from scipy.sparse import coo_array, csr_array, diags_array
 
 from renderer.shapes import Array, surface_nets
 
-CELL = 0.0165  # metres between the points of the grid that the skin is made from
+CELL = 0.0185  # metres between the points of the grid that the skin is made from
 BLEND = 0.016  # metres over which limbs melt into each other
 DIFFUSION = 30  # rounds of averaging that soften the weights around the joints
 
@@ -80,7 +80,7 @@ class Part:
     def distance(self, points: Array) -> Array:
         """Signed distance, to first order, of points [..., 3]."""
         axis = self.b - self.a
-        share = np.clip((points - self.a) @ axis / max(axis @ axis, 1e-12), 0, 1)
+        share = np.clip((points - self.a) @ axis / (axis @ axis + 1e-12), 0, 1)
         offset = (points - self.a - share[..., None] * axis) / self.half
         length = np.sqrt(np.einsum("...i,...i", offset, offset))
         if (self.half == 1).all():
@@ -171,7 +171,9 @@ def _onto_surface(points: Array, coefficients: Array, low: Array) -> Array:
 def _averaging(count: int, faces: NDArray[np.int32]) -> csr_array:
     """The matrix that replaces a vertex by the mean of itself and its neighbours."""
     itself = np.arange(count)
-    i = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2], itself])  # every edge belongs to two triangles, once each way
+    i = np.concatenate(
+        [faces[:, 0], faces[:, 1], faces[:, 2], itself]
+    )  # every edge belongs to two triangles, once each way
     j = np.concatenate([faces[:, 1], faces[:, 2], faces[:, 0], itself])
     links = coo_array((np.ones(len(i)), (i, j)), shape=(count, count)).tocsr()
     return diags_array(1 / links.sum(axis=1)) @ links

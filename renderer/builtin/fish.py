@@ -4,16 +4,17 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from renderer.scene import Scene
-from renderer.shapes import Array, Patch, assemble, patch, rounded
+from renderer.shapes import Array, Patch, assemble, rounded
 
 DURATION = 2.0  # two beats of the tail
 LENGTH = 2.0  # of the body without the tail fin; the nose is at z = +1
 MIRROR = np.array([-1.0, 1.0, 1.0])
 SHOULDER = np.array([0.19, -0.10, 0.46])  # root of the left side fin
+SPREAD = -0.7  # radians between a side fin and the vertical
 
 
 def build() -> Scene:
-    eye = [p.map(lambda x: x + [0.13, 0.10, 0.72]) for p in rounded((0.06, 0.075, 0.075), 6)]
+    eye = [p.at(0.13, 0.10, 0.72) for p in rounded((0.06, 0.075, 0.075), 6)]
     body, body_rest = assemble("body", [*_sides(), *eye, *[_mirror(p) for p in eye]])
     fins, fins_rest = assemble("fins", _middle_fins())
     left = _side_fin()
@@ -23,7 +24,7 @@ def build() -> Scene:
         rests = (body_rest, fins_rest, _row(side_rest, time))
         return [_swim(rest, time).astype(np.float32) for rest in rests]
 
-    return Scene("fish", (body, fins, side_fins), positions, DURATION, ground=None, azimuth=62.0)
+    return Scene("fish", (body, fins, side_fins), positions, DURATION, ground=None, azimuth=52.0)
 
 
 def _mirror(p: Patch) -> Patch:
@@ -55,7 +56,7 @@ def _sides() -> list[Patch]:
 
 
 def _fin(root: Array, tip: Array, thickness: float) -> list[Patch]:
-    """A fin between two edges [n, 3] with rays and a thin rim: its two sides."""
+    """A fin between two edges [n, 3] with rays and a thin rim: two sides, the fin's flattened outline as their charts."""
     share = np.linspace(0.0, 1.0, 20)[:, None, None]
     along = np.linspace(0.0, 1.0, len(root))[:, None]
     middle = root + (tip - root) * share
@@ -63,7 +64,9 @@ def _fin(root: Array, tip: Array, thickness: float) -> list[Patch]:
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     rays = 1 + 0.35 * np.cos(2 * np.pi * 7 * along)
     offset = 0.5 * thickness * np.sqrt(1 - share**2) * np.sin(np.pi * along) ** 0.35 * rays * normal
-    return [patch(middle + offset), patch((middle - offset)[:, ::-1])]
+    axes = np.linalg.svd((middle - middle.mean(axis=(0, 1))).reshape(-1, 3), full_matrices=False)[2][:2]
+    flat = middle @ (axes if np.cross(*axes) @ normal.mean(axis=(0, 1)) > 0 else axes[::-1]).T
+    return [Patch(middle + offset, flat), Patch((middle - offset)[:, ::-1], flat[:, ::-1] * [-1.0, 1.0])]
 
 
 def _edge(points: list[tuple[float, float]], count: int = 57) -> Array:
@@ -85,7 +88,7 @@ def _middle_fins() -> list[Patch]:
         0.08,
     )
     tail = _fin(
-        _edge([(-0.92, 0.10), (-0.95, 0.0), (-0.92, -0.10)]),
+        _edge([(-0.80, 0.09), (-0.82, 0.0), (-0.80, -0.08)]),
         _edge([(-1.42, 0.66), (-1.66, 0.52), (-1.36, 0.0), (-1.62, -0.50), (-1.38, -0.62)]),
         0.09,
     )
@@ -94,11 +97,11 @@ def _middle_fins() -> list[Patch]:
 
 def _side_fin() -> list[Patch]:
     """The left one, as it lies at rest: out, down and back."""
-    root = _edge([(0.08, 0.06), (0.0, 0.0), (-0.08, -0.08)])
-    tip = _edge([(-0.10, -0.14), (-0.36, -0.34), (-0.42, -0.46)]) + [0.0, 0.0, 0.0]
-    reach = np.linspace(0.34, 0.22, len(tip))
-    tip[:, 0] += reach
-    return [p.map(lambda x: x + SHOULDER) for p in _fin(root, tip, 0.07)]
+    root = _edge([(0.14, 0.04), (0.0, 0.0), (-0.14, -0.04)])
+    tip = _edge([(-0.06, -0.36), (-0.32, -0.56), (-0.46, -0.50)])
+    c, s = np.cos(SPREAD), np.sin(SPREAD)
+    spread = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    return [p.map(lambda x: x @ spread.T).at(*SHOULDER) for p in _fin(root, tip, 0.05)]
 
 
 def _row(rest: Array, time: float) -> Array:
@@ -106,7 +109,7 @@ def _row(rest: Array, time: float) -> Array:
     side = np.sign(rest[:, 0])
     local = rest * np.stack([side, np.ones_like(side), np.ones_like(side)], axis=-1) - SHOULDER
     lag = np.clip(-local[:, 2] / 0.42, 0, 1)
-    angle = 0.15 + 0.45 * np.sin(4 * np.pi * time / DURATION - 1.6 * lag)
+    angle = 0.15 + 0.45 * np.sin(4 * np.pi * time / DURATION - 0.9 * lag)
     c, s = np.cos(angle), np.sin(angle)
     turned = np.stack([c * local[:, 0] - s * local[:, 1], s * local[:, 0] + c * local[:, 1], local[:, 2]], axis=-1)
     return (turned + SHOULDER) * np.stack([side, np.ones_like(side), np.ones_like(side)], axis=-1)
@@ -128,7 +131,7 @@ def _swim(rest: Array, time: float) -> Array:
         return np.interp(-rest[:, 2], -z, values)
 
     theta = at(angle)
-    bob = 0.05 * np.sin(0.5 * beat) + 0.0 * rest[:, 1]
+    bob = 0.05 * np.sin(0.5 * beat)
     return np.stack(
         [at(x) + rest[:, 0] * np.cos(theta), rest[:, 1] + bob, at(along) + rest[:, 0] * np.sin(theta)], axis=-1
     )

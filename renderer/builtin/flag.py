@@ -6,8 +6,8 @@ from renderer.scene import Scene
 from renderer.shapes import Array, assemble, disc, lathe, patch, rounded, spline
 
 DURATION = 2.0
-WIDTH, HEIGHT, THICKNESS = 1.9, 1.15, 0.03
-TOP = 2.32  # of the cloth
+WIDTH, HEIGHT, THICKNESS = 2.1, 1.3, 0.03
+TOP, POLE_TOP = 2.12, 2.2
 COLUMNS, ROWS = 72, 40
 POLE = 0.05
 
@@ -17,9 +17,10 @@ def build() -> Scene:
         "pole",
         [
             disc(0.26, 0.0, 10),
-            lathe(spline([(0.26, 0.0), (0.26, 0.04), (0.12, 0.09), (POLE, 0.16), (POLE, 0.3)], 24), 32),
-            lathe(np.stack([np.full(24, POLE), np.linspace(0.3, 2.42, 24)], axis=-1), 32),
-            *[p.map(lambda x: x + [0.0, 2.48, 0.0]) for p in rounded((0.095, 0.095, 0.095), 8)],
+            lathe(spline([(0.26, 0.0), (0.26, 0.04), (0.12, 0.09)], 16), 32),
+            lathe(spline([(0.12, 0.09), (POLE, 0.16), (POLE, 0.3)], 12), 32),
+            lathe(np.stack([np.full(24, POLE), np.linspace(0.3, POLE_TOP, 24)], axis=-1), 32),
+            *[p.at(0, POLE_TOP + 0.06, 0) for p in rounded((0.095, 0.095, 0.095), 8)],
         ],
     )
     front, back = _cloth(0.0)
@@ -57,8 +58,8 @@ def _cloth(time: float) -> tuple[Array, Array]:
     share = s / WIDTH
     grow = np.sqrt(np.clip(share / 0.35, 0, 1)) * (0.55 + 0.45 * share)
     angle = grow * (
-        0.85 * np.sin(5.6 * s - 0.9 * v - 2 * phase)
-        + 0.30 * np.sin(9.1 * s + 1.7 * v - 3 * phase + 1.0)
+        1.0 * np.sin(5.2 * s - 1.1 * v - 2 * phase)
+        + 0.35 * np.sin(9.1 * s + 2.2 * v - 3 * phase + 1.0)
         + 0.25 * np.sin(1.5 * s - phase)
     )
     sag = share**1.5 * (0.13 + 0.05 * np.sin(3.2 * s - phase + 0.8) + 0.05 * np.sin(2 * phase - 4.5 * share))

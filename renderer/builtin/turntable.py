@@ -1,4 +1,4 @@
-"""An ornate ewer: fluted belly, spout, handle, lid with a finial. It stands still; the camera goes round."""
+"""An ornate ewer with a sun on the front and a crescent on the back. It stands still; the camera goes round."""
 
 import numpy as np
 
@@ -6,40 +6,41 @@ from renderer.scene import Scene
 from renderer.shapes import Array, assemble, disc, lathe, rounded, spline, tube
 
 FLUTES = 14
-COLUMNS = 168  # twelve per flute
+COLUMNS = 140  # ten per flute
 
 
 def build() -> Scene:
-    foot = spline([(0.30, 0.0), (0.31, 0.03), (0.27, 0.06), (0.13, 0.13), (0.10, 0.19), (0.14, 0.22)], 20)
-    belly = spline([(0.14, 0.22), (0.30, 0.30), (0.41, 0.46), (0.42, 0.60), (0.34, 0.76), (0.20, 0.88)], 44)
-    neck = spline([(0.20, 0.88), (0.15, 0.95), (0.13, 1.06), (0.15, 1.18), (0.20, 1.26), (0.22, 1.29)], 24)
+    foot = spline([(0.31, 0.0), (0.32, 0.03), (0.28, 0.07), (0.15, 0.14), (0.12, 0.19), (0.16, 0.23)], 16)
+    belly = spline([(0.16, 0.23), (0.31, 0.30), (0.43, 0.46), (0.45, 0.60), (0.37, 0.76), (0.21, 0.88)], 44)
+    neck = spline([(0.21, 0.88), (0.17, 0.95), (0.15, 1.06), (0.17, 1.18), (0.22, 1.26), (0.24, 1.29)], 18)
     lid = spline(
-        [(0.22, 1.29), (0.235, 1.31), (0.22, 1.335), (0.15, 1.39), (0.06, 1.43), (0.035, 1.47), (0.04, 1.50)], 24
+        [(0.24, 1.29), (0.26, 1.31), (0.24, 1.335), (0.16, 1.39), (0.07, 1.43), (0.045, 1.46), (0.05, 1.50)], 18
     )
 
-    handle_path = spline([(-0.15, 1.20), (-0.34, 1.28), (-0.52, 1.12), (-0.56, 0.86), (-0.46, 0.62), (-0.36, 0.54)], 48)
-    spout_path = spline([(0.30, 0.48), (0.46, 0.54), (0.55, 0.72), (0.57, 0.92), (0.64, 1.10), (0.76, 1.20)], 40)
-    t = np.linspace(0.0, 1.0, 48)
-    handle_radii = 0.045 + 0.012 * np.cos(6 * np.pi * t)  # beaded
-    spout_radii = np.interp(np.linspace(0, 1, 40), [0, 0.5, 0.85, 1], [0.12, 0.065, 0.05, 0.075])
+    handle_path = spline([(-0.08, 1.20), (-0.34, 1.30), (-0.56, 1.14), (-0.61, 0.86), (-0.52, 0.62), (-0.34, 0.50)], 52)
+    handle_radii = 0.056 + 0.014 * np.cos(np.linspace(0, 8 * np.pi, 52))  # beaded
+    spout_path = spline([(0.28, 0.46), (0.48, 0.53), (0.58, 0.72), (0.60, 0.92), (0.68, 1.10), (0.82, 1.20)], 44)
+    along = np.linspace(0, 1, 44)
+    spout_radii = np.interp(along, [0, 0.5, 0.85, 0.94, 0.98, 1], [0.14, 0.08, 0.065, 0.095, 0.085, 0.0])
 
     patches = [
-        disc(0.30, 0.0, 12),
-        lathe(foot, COLUMNS, lambda a, h: 1 + 0.06 * np.cos(FLUTES * a) * _bump(h, 0.06, 0.14)),
+        disc(foot[0, 0], 0.0, 12),
+        lathe(foot, COLUMNS, lambda a, h: 1 + 0.07 * np.cos(FLUTES * a) * _bump(h, 0.06, 0.15)),
         lathe(belly, COLUMNS, _relief),
-        lathe(neck, COLUMNS, lambda a, h: 1 + 0.07 * np.cos(7 * a + 22 * h) * _bump(h, 0.9, 1.24)),
-        lathe(lid, COLUMNS, lambda a, h: 1 + 0.06 * np.cos(FLUTES * a) * _bump(h, 1.33, 1.43)),
-        tube(_in_plane(handle_path), handle_radii, 24),
-        tube(_in_plane(spout_path), spout_radii, 28),
-        *[p.map(lambda x: x + [0.0, 1.55, 0.0]) for p in rounded((0.075, 0.075, 0.075), 10)],
+        lathe(neck, COLUMNS, lambda a, h: 1 + 0.09 * np.cos(7 * a + 18 * h) * _bump(h, 0.9, 1.24)),
+        lathe(lid, COLUMNS, lambda a, h: 1 + 0.08 * np.cos(FLUTES * a) * _bump(h, 1.33, 1.43)),
+        tube(_upright(handle_path), handle_radii, 24),
+        tube(_upright(spout_path), spout_radii, 28),
+        *[p.at(0, 1.56, 0) for p in rounded((0.09, 0.09, 0.09), 10)],
     ]
     ewer, rest = assemble("ewer", patches)
     vertices = rest.astype(np.float32)
     return Scene("turntable", (ewer,), lambda time: [vertices], duration=0.0, ground=0.0)
 
 
-def _in_plane(path: Array) -> Array:
-    return np.stack([path[:, 0], path[:, 1], np.zeros(len(path))], axis=-1)
+def _upright(path: Array) -> Array:
+    """Points (x, y) in the plane z = 0."""
+    return np.pad(path, ((0, 0), (0, 1)))
 
 
 def _bump(x: Array, low: float, high: float) -> Array:
@@ -48,9 +49,16 @@ def _bump(x: Array, low: float, high: float) -> Array:
 
 
 def _relief(angle: Array, height: Array) -> Array:
-    """Twisted flutes below, a smooth band with a raised sun on the front above."""
-    flutes = np.abs(np.cos(0.5 * FLUTES * (angle + 1.2 * height))) * _bump(height, 0.22, 0.66)
-    sun_x, sun_y = angle * 0.36, height - 0.68
-    distance = np.hypot(sun_x, sun_y)
-    rays = 0.105 + 0.03 * np.cos(9 * np.arctan2(sun_y, sun_x))
-    return 1 + 0.09 * flutes
+    """Twisted flutes below; above them a sun on the front and a crescent on the back."""
+    flutes = np.abs(np.cos(0.5 * FLUTES * (angle + 1.2 * height))) * _bump(height, 0.23, 0.62)
+    front = np.stack([0.42 * angle, height - 0.66])
+    rays = 0.13 + 0.035 * np.cos(9 * np.arctan2(front[1], front[0]))
+    sun = _raised(rays - np.hypot(*front)) + _raised(0.07 - np.hypot(*front))
+    back = np.stack([0.42 * (np.abs(angle) - np.pi) * np.sign(angle), height - 0.66])
+    crescent = _raised(np.minimum(0.13 - np.hypot(*back), np.hypot(back[0] - 0.06, back[1]) - 0.105))
+    return 1 + 0.10 * flutes + 0.06 * sun + 0.09 * crescent
+
+
+def _raised(inside: Array) -> Array:
+    """0 outside a shape to 1 inside of it, over a soft edge of 4 cm."""
+    return 1 / (1 + np.exp(-inside / 0.01))
