@@ -18,6 +18,7 @@ from typing import Any
 from renderer.builtin import BUILTIN
 from renderer.config import RenderConfig, key
 from renderer.errors import ConfigError, OutputError
+from renderer.model import PRESETS, SCHEDULERS
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -72,14 +73,9 @@ KEYS = dict(leaves(SubmitConfig))
 # Config groups: `method=paper` picks conf/method/paper.yaml.
 GROUPS = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in ("method", "farm")}
 
-MODELS = {
-    "pocket": "embedded: small, needs no network, knows its own vocabulary",
-    "sd15": "Stable Diffusion 1.5 with its depth ControlNet, by hub id",
-}
-SCHEDULERS = ("ddim", "euler", "dpm++", "unipc", "lcm")
-
 CHOICES = {
     "scene.camera.move": ("auto", "static", "orbit", "dolly", "follow", "file"),
+    "scene.rasteriser": ("embree", "nvdiffrast"),
     "model.dtype": ("auto", "float16", "bfloat16", "float32"),
     "method.layers": ("decoder", "all"),
     "method.unify": ("fill+mean", "fill", "mean"),
@@ -153,6 +149,8 @@ def validate(config: SubmitConfig) -> None:
     check_model(config.model.base or config.model.name)
     check_scheduler(config.model.scheduler)
     check_device(config.model.device)
+    if config.output.dir == "":
+        raise ConfigError("output='': expected a folder")
     if config.farm.address is not None and config.farm.name != "cluster":
         raise ConfigError(f"farm.address={show(config.farm.address)} is a cluster's: expected farm=cluster")
 
@@ -187,10 +185,10 @@ def check_resolution(resolution: Any) -> None:
 
 def check_model(name: str) -> None:
     hub_id = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)
-    if name not in MODELS and not hub_id and not os.path.isdir(name):
-        known = ", ".join(MODELS)
+    if name not in PRESETS and not hub_id and not os.path.isdir(name):
+        known = ", ".join(PRESETS)
         raise ConfigError(
-            f"model={show(name)}: expected {known}, a folder or a hub id (owner/name){suggest(name, MODELS)}"
+            f"model={show(name)}: expected {known}, a folder or a hub id (owner/name){suggest(name, PRESETS)}"
         )
 
 
@@ -212,9 +210,10 @@ def slug(text: str, length: int = 40) -> str:
     return words or hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def default_folder(config: SubmitConfig, now: datetime.datetime) -> Path:
-    """renders/<date>_<time>_<scene>_<prompt>"""
-    return Path("renders", f"{now:%Y-%m-%d_%H-%M-%S}_{slug(Path(config.scene.name).stem)}_{slug(config.prompt)}")
+def default_folder(config: SubmitConfig, now: datetime.datetime, sweep: bool = False) -> str:
+    """renders/<date>_<time>_<scene>_<prompt>, or renders/<date>_<time>_sweep for all renders of a sweep."""
+    what = "sweep" if sweep else f"{slug(Path(config.scene.name).stem)}_{slug(config.prompt)}"
+    return f"renders/{now:%Y-%m-%d_%H-%M-%S}_{what}"
 
 
 def make_folder(folder: Path) -> None:

@@ -44,7 +44,7 @@ class Progress:
     """Shows one render, from the first `phase` to the end of the `with` block. The folder is untouched before the first.
 
     The driver calls `phase` and `advance`, and `workers` whenever the set of workers changes; all on one thread.
-    Two phases mean something in status.json: "denoising" counts steps there, "writing" counts finished frames.
+    Two phases mean something in status.json: "denoising" counts steps there, "decoding" counts finished frames.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
@@ -81,6 +81,7 @@ class Progress:
         self.status.phase = name
         if self.bars.disable:
             self.note(f"{self.phase_begun - self.begun:7.1f} s  {name} ({total})")
+        self._count()
         self._write()
 
     def advance(self, units: float = 1) -> None:
@@ -88,6 +89,7 @@ class Progress:
         assert self.task is not None, "advance() before phase()"
         self.done += units
         self.bars.advance(self.task, units)
+        self._count()
         self.changed = True
 
     def workers(self, workers: Sequence[Worker]) -> None:
@@ -119,12 +121,15 @@ class Progress:
             if self.changed:
                 self._write()
 
+    def _count(self) -> None:
+        done = int(self.done + 1e-6)  # parts of a unit add up to a little less than one
+        if self.status.phase == "denoising":
+            self.status.step, self.status.steps = done, int(self.total)
+        if self.status.phase == "decoding":
+            self.status.frames_done = max(done, self.status.frames_done)
+
     def _write(self) -> None:
         self.changed = False
-        if self.status.phase == "denoising":
-            self.status.step, self.status.steps = int(self.done), int(self.total)
-        if self.status.phase == "writing":
-            self.status.frames_done = int(self.done)
         finished, left = self.done - self.done_before, self.total - self.done
         seconds = time.monotonic() - self.phase_begun
         self.status.eta_s = round(seconds / finished * left, 1) if finished > 0 else None

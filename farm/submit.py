@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+NOW = datetime.datetime.now()
 
 try:
     from omegaconf import OmegaConf
@@ -30,6 +31,8 @@ except ModuleNotFoundError as missing:
         file=sys.stderr,
     )
     sys.exit(MISTAKE)
+except KeyboardInterrupt:
+    sys.exit(INTERRUPTED)
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,12 +49,11 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def prepare(overrides: Sequence[str], folder: Path | None = None) -> SubmitConfig:
-    """The checked configuration of one render, its output folder chosen. Raises ConfigError."""
+def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitConfig:
+    """The checked configuration of one render, its output folder chosen (in a sweep below the sweep's). Raises ConfigError."""
     config = command.configure(overrides)
     validate(config)
-    if folder is None:
-        folder = Path(config.output.dir) if config.output.dir else default_folder(config, datetime.datetime.now())
+    folder = Path(config.output.dir or default_folder(config, NOW, sweep=subfolder is not None), subfolder or "")
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
@@ -83,14 +85,12 @@ def submit(config: SubmitConfig) -> Path:
 
 def sweep(jobs: Sequence[Sequence[str]]) -> int:
     """Renders one job after the other, each into its own folder. One that fails fails alone. Returns the exit code."""
-    now = datetime.datetime.now()
     names = command.names(jobs)
     outcomes: dict[str, Path | Exception] = {}
     configs: dict[str, SubmitConfig] = {}
     for name, job in zip(names, jobs, strict=True):
         try:
-            folder = Path(command.configure(job).output.dir or f"renders/{now:%Y-%m-%d_%H-%M-%S}_sweep")
-            configs[name] = prepare(job, folder / name)
+            configs[name] = prepare(job, name)
         except ConfigError as error:
             report(error, name)
             outcomes[name] = error
@@ -138,8 +138,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         jobs = command.renders(given.settings, given.multirun)
         if given.cfg:
-            for job in jobs:
-                print(OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(command.configure(job)))))
+            shown = [OmegaConf.create(dataclasses.asdict(command.configure(job))) for job in jobs]
+            print("---\n".join(map(OmegaConf.to_yaml, shown)), end="")
             return 0
         if given.multirun:
             return sweep(jobs)

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from farm.config import CONF, GROUPS, KEYS, MODELS
+from farm.config import CONF, GROUPS, KEYS
 from renderer.builtin import BUILTIN
+from renderer.model import PRESETS
 
 HEAD = """\
 An animated 3D scene and a prompt in, a temporally consistent video out.
@@ -30,7 +31,9 @@ def usage() -> str:
     """The whole text, lines of at most about 120 characters."""
     sections = {
         "Scenes (scene=, or a path)": BUILTIN,
-        "Models (model=, or a folder or hub id in diffusers layout)": MODELS,
+        "Models (model=, or a folder or hub id in diffusers layout)": {
+            name: preset.description for name, preset in PRESETS.items()
+        },
         "Methods (method=)": described("method"),
         "Farms (farm=)": described("farm"),
         "Keys, with their defaults": dict(keys()),
