@@ -92,6 +92,8 @@ def _read_parts(path: Path, content: bytes) -> list[Part]:
         if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
             continue
         vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces)
+        if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,):
+            raise SceneError(f"{path.name}: has vertices or triangles without three numbers; export it again")
         if faces.min() < 0 or faces.max() >= len(vertices):
             raise SceneError(
                 f"{path.name}: triangles point to vertex {faces.max()} of {len(vertices)}; export it again"

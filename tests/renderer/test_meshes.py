@@ -114,6 +114,7 @@ def test_content_hash_follows_the_content(tmp_path):
     [
         ("a.obj", "", "has no triangles"),
         ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\n", "has no triangles"),
+        ("a.obj", "v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n", "without three numbers"),
         ("a.obj", "v 0 0 0\nf 1 2 3\n", "not a readable OBJ file"),
         ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf -3 -2 -1\n", "negative indices"),
         ("a.obj", "v 0 0 1e99\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "there is nothing to see: left out 1 of 1 triangles"),
