@@ -53,10 +53,10 @@ class Camera:
     def rays(self, size: tuple[int, int]) -> NDArray[np.float64]:
         """Directions through the pixel centres, [height, width, 3], in world space, of length 1 along the camera's axis."""
         width, height = size
-        y, x = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
-        f = self.focal(size)
-        local = np.stack([(x - 0.5 * width) / f, (0.5 * height - y) / f, -np.ones_like(x)], axis=-1)
-        return local @ self.view[:3, :3]
+        right, up, backward = self.view[:3, :3]
+        x = (np.arange(width) + 0.5 - 0.5 * width)[None, :, None] / self.focal(size)
+        y = (0.5 * height - np.arange(height) - 0.5)[:, None, None] / self.focal(size)
+        return x * right + (y * up - backward)
 
 
 def check(config: CameraConfig) -> None:

@@ -1,6 +1,7 @@
 """The G-buffer: what each pixel of a frame shows. One gather for every rasteriser, ground and dome included."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,67 +38,80 @@ class GBuffer:
     """One frame at one size. All arrays [H, W] or [H, W, ·], row 0 at the top.
 
     object: int32, NOTHING where there is neither hero nor ground nor dome. triangle: int32, -1 off the heroes;
-    barycentrics: float32 [..., 3]. uv: float32 [..., 2] in the hero's atlas. point: float64 [..., 4], homogeneous world
-    position; a direction (w = 0) on the dome. inverse_depth: float32, 1/z along the camera's axis, 0 on the dome.
-    normal: float32 [..., 3], unit, world, toward the camera; 0 off the surfaces.
+    barycentrics: float32 [..., 3]. uv: float32 [..., 2] in the hero's atlas. inverse_depth: float32, 1/z along the camera's
+    axis, 0 on the dome. normal: float32 [..., 3], unit, world, toward the camera; 0 off the surfaces.
     """
 
+    camera: Camera
     object: NDArray[np.int32]
     triangle: NDArray[np.int32]
     barycentrics: NDArray[np.float32]
     uv: NDArray[np.float32]
-    point: NDArray[np.float64]
     inverse_depth: NDArray[np.float32]
     normal: NDArray[np.float32]
 
+    @cached_property
+    def point(self) -> NDArray[np.float64]:
+        """What each pixel shows, float64 [H, W, 4]: a homogeneous world position, or a direction (w = 0) on the dome."""
+        height, width = self.object.shape
+        rays, surface = self.camera.rays((width, height)), self.inverse_depth[..., None] > 0
+        with np.errstate(divide="ignore"):
+            position = self.camera.position + rays / self.inverse_depth[..., None]  # rays have length 1 along the axis
+        return np.concatenate([np.where(surface, position, rays), surface], axis=-1)
+
 
 def gather(geometry: Geometry, vertices: NDArray[np.floating], camera: Camera, hits: Hits) -> GBuffer:
-    """From (triangle id, barycentrics) per pixel to the G-buffer. vertices: this frame's pose, world, [V, 3]."""
+    """From (triangle id, barycentrics) per pixel to the G-buffer. vertices: this frame's pose, world, [V, 3].
+
+    What is constant over a vertex or a triangle is computed there, so that a pixel only looks it up.
+    """
     triangle, barycentrics = hits
     height, width = triangle.shape
-    rays = camera.rays((width, height))
-    hero = triangle >= 0
-    corners = vertices[geometry.faces[triangle[hero]]].astype(np.float64)  # [P, 3, 3]
-    weights = barycentrics[hero][..., None]
+    view = camera.view.astype(np.float32)
+    hero = np.flatnonzero(triangle >= 0)
+    face, weights = triangle.reshape(-1)[hero], barycentrics.reshape(-1, 3)[hero]
 
-    point = np.concatenate([rays, np.zeros((height, width, 1))], axis=-1)
-    point[hero] = np.concatenate([(corners * weights).sum(axis=1), np.ones((len(corners), 1))], axis=1)
-    depth = np.full((height, width), np.inf)
-    depth[hero] = -(point[hero] @ camera.view[2])
-    obj = np.where(hero, geometry.face_object[triangle], geometry.heroes + 1 if geometry.dome else NOTHING)
-    normal = np.zeros((height, width, 3))
-    normal[hero] = _unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
-    uv = np.zeros((height, width, 2), np.float32)
-    uv[hero] = (geometry.corner_uv[triangle[hero]] * weights).sum(axis=1)
+    vertex_depth = -(vertices @ view[2, :3] + view[2, 3])
+    depth = np.full(height * width, np.inf, np.float32)
+    depth[hero] = np.einsum("pc,pc->p", np.take(vertex_depth[geometry.faces], face, axis=0), weights)
+    obj = np.full(height * width, geometry.heroes + 1 if geometry.dome else NOTHING, np.int32)
+    obj[hero] = geometry.face_object[face]
+    normal = np.zeros((height * width, 3), np.float32)
+    normal[hero] = np.take(facing_normals(vertices, geometry.faces, camera), face, axis=0)
+    uv = np.zeros((height * width, 2), np.float32)
+    uv[hero] = np.einsum("pcu,pc->pu", np.take(geometry.corner_uv, face, axis=0), weights)
 
-    if geometry.ground is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distance = (geometry.ground - camera.position[1]) / rays[..., 1]  # rays have length 1 along the axis
-        on_ground = (distance > 0) & (distance < depth) & (rays[..., 1] < -HORIZON)
-        depth[on_ground] = distance[on_ground]
-        point[on_ground, :3] = camera.position + rays[on_ground] * distance[on_ground, None]
-        point[on_ground, 3] = 1
-        obj[on_ground] = geometry.heroes
-        normal[on_ground] = (0, 1, 0)
-        triangle, barycentrics = np.where(on_ground, -1, triangle), barycentrics * ~on_ground[..., None]
+    if geometry.ground is not None and camera.position[1] > geometry.ground:
+        slope = camera.rays((width, height))[..., 1].ravel()
+        downward = np.flatnonzero(slope < -HORIZON)
+        distance = ((geometry.ground - camera.position[1]) / slope[downward]).astype(np.float32)
+        nearer = distance < depth[downward]
+        on_ground = downward[nearer]
+        depth[on_ground], obj[on_ground], normal[on_ground] = distance[nearer], geometry.heroes, (0, 1, 0)
+        hidden = on_ground[triangle.reshape(-1)[on_ground] >= 0]
+        triangle, barycentrics = triangle.copy(), barycentrics.copy()
+        triangle.reshape(-1)[hidden], barycentrics.reshape(-1, 3)[hidden], uv[hidden] = -1, 0, 0
 
-    facing = np.where((normal * rays).sum(axis=-1, keepdims=True) > 0, -1.0, 1.0)
     return GBuffer(
-        object=obj.astype(np.int32),
-        triangle=triangle.astype(np.int32),
-        barycentrics=barycentrics.astype(np.float32),
-        uv=uv * (triangle >= 0)[..., None],
-        point=point,
-        inverse_depth=(1 / depth).astype(np.float32),
-        normal=(normal * facing).astype(np.float32),
+        camera=camera,
+        object=obj.reshape(height, width),
+        triangle=triangle,
+        barycentrics=barycentrics,
+        uv=uv.reshape(height, width, 2),
+        inverse_depth=(1 / depth).reshape(height, width),
+        normal=normal.reshape(height, width, 3),
     )
 
 
+def facing_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer], camera: Camera) -> NDArray[np.float32]:
+    """Unit normals of triangles, float32 [T, 3], each on the side that the camera sees."""
+    a, b, c = vertices[faces.T].astype(np.float64)
+    normal = np.cross(b - a, c - a)
+    normal *= np.where(((a - camera.position) * normal).sum(axis=1) > 0, -1, 1)[:, None]
+    return (normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)).astype(np.float32)
+
+
 HORIZON = 1e-3  # rays flatter than this see the sky: the ground ends where a pixel would cover thousands of units
-
-
-def _unit(v: NDArray[np.float64]) -> NDArray[np.float64]:
-    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-20)
 
 
 def control_image(gbuffer: GBuffer, near: float, far: float) -> NDArray[np.float32]:

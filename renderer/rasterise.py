@@ -36,9 +36,13 @@ class Caster:
         directions = np.ascontiguousarray(directions, np.float32)
         origins = np.broadcast_to(origin.astype(np.float32), directions.shape).copy()
         hit = self.scene.run(origins, directions, output=1)
-        triangle, u, v = hit["primID"].astype(np.int32), hit["u"], hit["v"]
-        barycentrics = np.stack([1 - u - v, u, v], axis=1) * (triangle >= 0)[:, None]
-        return (triangle, barycentrics.astype(np.float32)), np.where(triangle >= 0, hit["tfar"], np.inf)
+        triangle, u, v = hit["primID"], hit["u"], hit["v"]
+        missed = triangle < 0
+        barycentrics = np.stack([1 - u - v, u, v], axis=1)
+        barycentrics[missed] = 0
+        distance = hit["tfar"]
+        distance[missed] = np.inf
+        return (triangle, barycentrics), distance
 
 
 def rasterise(
@@ -58,10 +62,22 @@ def rasterise(
     width, height = size
     if backend == "nvdiffrast":
         return _rasterise_nvdiffrast(vertices, faces, camera, size)
-    (triangle, barycentrics), _ = (caster or Caster(vertices, faces)).cast(
-        camera.position, camera.rays(size).reshape(-1, 3)
-    )
-    return triangle.reshape(height, width), barycentrics.reshape(height, width, 3)
+    triangle, barycentrics = np.full((height, width), -1, np.int32), np.zeros((height, width, 3), np.float32)
+    rows, columns = bounding_box(vertices, camera, size)
+    rays = camera.rays(size)[rows, columns]
+    (hit, weights), _ = (caster or Caster(vertices, faces)).cast(camera.position, rays.reshape(-1, 3))
+    triangle[rows, columns], barycentrics[rows, columns] = hit.reshape(rays.shape[:2]), weights.reshape(rays.shape)
+    return triangle, barycentrics
+
+
+def bounding_box(vertices: NDArray[np.floating], camera: Camera, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a picture outside which these vertices [V, 3] cannot show."""
+    xy, depth = camera.project(vertices, size)
+    if depth.min() < 1e-6:
+        return slice(0, size[1]), slice(0, size[0])
+    low, high = np.floor(xy.min(axis=0)), np.ceil(xy.max(axis=0))
+    (left, top), (right, bottom) = (np.clip(corner, 0, size).astype(int) for corner in (low, high))
+    return slice(top, bottom), slice(left, right)
 
 
 @functools.cache

@@ -1,0 +1,116 @@
+"""Speed of the main job on this machine, always against a baseline of the same run.
+
+python jobs/benchmark.py gbuffer            a G-buffer of 20k triangles at 512², one thread, against trimesh's own ray caster
+python jobs/benchmark.py main               the phases of a render, inline and on Ray, and what Ray and its I/O add
+python jobs/benchmark.py main frames=8 ...  any key of farm/submit.py; repeats=N (default 3)
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SIDE, TRIANGLES = 512, 20_480
+
+
+def gbuffer(repeats: int) -> None:
+    """Embree and the shared gather, called as the main job does; the baseline finds only which triangle each pixel shows."""
+    import numpy as np
+    import trimesh
+
+    from renderer.camera import Camera
+    from renderer.gbuffer import Geometry, gather
+    from renderer.rasterise import rasterise
+
+    ball = trimesh.creation.icosphere(subdivisions=5)
+    assert len(ball.faces) == TRIANGLES
+    vertices = np.asarray(ball.vertices * (1 + 0.1 * np.sin(9 * ball.vertices[:, :1])), np.float32)
+    faces = np.asarray(ball.faces, np.int32)
+    corner_uv = np.zeros((len(faces), 3, 2), np.float32)
+    geometry = Geometry(faces, np.zeros(len(faces), np.int32), corner_uv, vertices, ground=-1.0, dome=True)
+    view = np.eye(4)
+    view[2, 3] = -4
+    camera = Camera(view, np.radians(35))
+
+    def ours() -> None:
+        gather(geometry, vertices, camera, rasterise(vertices, faces, camera, (SIDE, SIDE)))
+
+    def baseline() -> None:
+        rays = camera.rays((SIDE, SIDE)).reshape(-1, 3)
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        mesh.ray.intersects_first(np.broadcast_to(camera.position, rays.shape), rays)
+
+    a, b = alternate(ours, baseline, repeats)
+    print(f"G-buffer, {TRIANGLES} triangles, {SIDE}², one thread, {repeats} runs: median (min-max) in ms")
+    print(f"  ours                       {spread(a)}")
+    print(f"  trimesh, triangle ids only {spread(b)}")
+    print(f"  ratio {statistics.median(a) / statistics.median(b):.2f}")
+
+
+def main_job(settings: Sequence[str], repeats: int) -> None:
+    """The same render inline and on one Ray worker with as many threads, in turn; start-up and model loading do not count."""
+    from farm import command, driver
+    from farm.progress import Progress
+    from renderer.manifest import read_manifest
+
+    settings = ["frames=8", "steps=4", "chunk=4", *settings]
+    seconds: dict[str, list[dict[str, float]]] = {"inline": [], "ray": []}
+    for _ in range(repeats):
+        for name, where in (("inline", ["farm=inline"]), ("ray", ["farm=local", "farm.workers=1"])):
+            folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
+            try:
+                (job,) = command.renders([*settings, *where, f"output={folder}"])
+                config = command.configure(job)
+                with Progress(folder, config.frames) as progress:
+                    driver.submit(config, progress)
+                manifest = read_manifest(folder)
+                assert manifest is not None
+                seconds[name].append(manifest.timings)
+            finally:
+                shutil.rmtree(folder)
+    phases = [phase for phase in seconds["inline"][0] if phase != "set-up"]
+    print(f"{' '.join(settings)}; {repeats} runs of each, in turn; median seconds")
+    print(f"  {'phase':<12}{'inline':>8}{'Ray':>8}{'ratio':>8}")
+    for phase in phases:
+        a, b = (statistics.median(run[phase] for run in runs) for runs in seconds.values())
+        print(f"  {phase:<12}{a:8.2f}{b:8.2f}{b / a:8.2f}")
+    totals = [[sum(run[phase] for phase in phases) for run in runs] for runs in seconds.values()]
+    ratios = [b / a for a, b in zip(*totals, strict=True)]
+    a, b = map(statistics.median, totals)
+    print(
+        f"  {'all':<12}{a:8.2f}{b:8.2f}{statistics.median(ratios):8.2f}  ({min(ratios):.2f}-{max(ratios):.2f} by pair)"
+    )
+
+
+def alternate(a: Callable[[], None], b: Callable[[], None], repeats: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of two functions called in turn, after a warm-up of each."""
+    a(), b()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for function, taken in zip((a, b), times, strict=True):
+            begun = time.perf_counter()
+            function()
+            taken.append(1e3 * (time.perf_counter() - begun))
+    return times
+
+
+def spread(milliseconds: Sequence[float]) -> str:
+    return f"{statistics.median(milliseconds):7.1f} ({min(milliseconds):.1f}-{max(milliseconds):.1f})"
+
+
+if __name__ == "__main__":
+    words = [word for word in sys.argv[2:] if not word.startswith("repeats=")]
+    count = next((int(word.partition("=")[2]) for word in sys.argv[2:] if word.startswith("repeats=")), 0)
+    match sys.argv[1:2]:
+        case ["gbuffer"] if not words:
+            gbuffer(count or 20)
+        case ["main"]:
+            main_job(words, count or 3)
+        case _:
+            sys.exit(__doc__)
