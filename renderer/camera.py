@@ -83,7 +83,9 @@ def camera_path(scene: Scene, config: CameraConfig, times: Sequence[float], size
     check(config)
     if config.move == "file":
         return _file_path(scene, times)
-    hulls = [_hull(np.concatenate(scene.at(time))) for time in times]
+    phases = [round(time % scene.duration, 9) if scene.duration > 0 else 0.0 for time in times]
+    known = {phase: _hull(np.concatenate(scene.at(phase))) for phase in set(phases)}  # a long clip repeats its cycle
+    hulls = [known[phase] for phase in phases]
     low = np.min([hull.min(axis=0) for hull in hulls], axis=0)
     high = np.max([hull.max(axis=0) for hull in hulls], axis=0)
     if not np.linalg.norm(high - low) > 0:

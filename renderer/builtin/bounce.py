@@ -13,22 +13,22 @@ BEAT = 0.6  # seconds from touch to touch
 # where the ball touches down, one per beat: (x, height of the surface, z), and what it sets rocking
 TOUCHES: tuple[tuple[tuple[float, float, float], str], ...] = (
     ((0.10, 0.00, 1.00), "cone"),
-    ((0.95, 0.52, 0.35), "low block"),
+    ((0.85, 0.52, 0.35), "low block"),
     ((0.55, 1.14, -0.60), "high block"),
     ((-0.62, 0.86, -0.50), "drum"),
-    ((-0.95, 0.00, 0.40), "cone"),
+    ((-0.85, 0.00, 0.35), "cone"),
 )
 DURATION = BEAT * len(TOUCHES)
 
 PLACES = {  # where each thing stands, and its turn around the vertical
-    "low block": ((0.95, 0.0, 0.35), 0.5),
+    "low block": ((0.85, 0.0, 0.35), 0.5),
     "base block": ((0.55, 0.0, -0.60), -0.3),
     "high block": ((0.55, 0.60, -0.60), 0.35),
     "drum": ((-0.62, 0.0, -0.50), 0.0),
     "cone": ((0.0, 0.0, 0.15), 0.0),
 }
 RING = (0.27, 0.10)
-ROLL = 0.45  # metres that the ring rolls to either side
+ROLL = 0.32  # metres that the ring rolls to either side
 
 
 def build() -> Scene:
@@ -90,7 +90,7 @@ def _poses(time: float) -> dict[str, tuple[Rotation, Array]]:
     radius, thickness = RING
     poses["ring"] = (
         Rotation.from_euler("YZ", [0.25, -rolled / (radius + thickness)]),
-        np.array([-0.75 + rolled * np.cos(0.25), radius + thickness, 1.05 - rolled * np.sin(0.25)]),
+        np.array([-0.70 + rolled * np.cos(0.25), radius + thickness, 1.05 - rolled * np.sin(0.25)]),
     )
     return poses
 
