@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from renderer.files import atomic
+from renderer.gbuffer import Geometry
 from renderer.scene import Object, Scene
 
 CHECK_SIDE = 512  # cells along the side of the grid on which double cover is judged
@@ -177,29 +178,29 @@ def bake(corner_uvs: Sequence[NDArray[np.floating]], sides: Sequence[int]) -> Te
 
 def lookup(
     texels: Texels,
-    rest: NDArray[np.floating],
-    faces: NDArray[np.integer],
-    obj: NDArray[np.integer],
-    uv: NDArray[np.floating],
+    geometry: Geometry,
     triangle: NDArray[np.integer],
     barycentrics: NDArray[np.floating],
+    uv: NDArray[np.floating],
 ) -> NDArray[np.int32]:
     """The texel under each of P surface points: the cell that its uv lies in, or the nearest baked surface point of its object.
 
-    rest: vertices of the rest pose [V, 3] over all objects, faces [T, 3] into them. obj, triangle: [P]; uv [P, 2];
-    barycentrics [P, 3]. Returns int32 [P].
+    triangle: [P]; barycentrics: [P, 3]; uv: [P, 2]. Returns int32 [P]. A cell may lie across the border of two charts and
+    show the other one; that counts as not baked, as it may be anywhere on the object.
     """
-    found = np.full(len(obj), -1, np.int32)
+    found = np.full(len(triangle), -1, np.int32)
     for number, (side, table) in enumerate(zip(texels.sides, texels.index, strict=True)):
-        mine = obj == number
+        mine = np.flatnonzero(geometry.face_object[triangle] == number)
         column, row = np.clip((uv[mine] * side).astype(np.int64), 0, side - 1).T
-        found[mine] = table[row, column]
-        missing = np.flatnonzero(mine & (found < 0))
-        if len(missing):
+        texel = table[row, column]
+        missing = (texel < 0) | (geometry.chart[texels.triangle[texel]] != geometry.chart[triangle[mine]])
+        if missing.any():
             own = np.flatnonzero(texels.object == number)
-            tree = cKDTree(surface_points(rest, faces, texels.triangle[own], texels.barycentrics[own]))
-            _, nearest = tree.query(surface_points(rest, faces, triangle[missing], barycentrics[missing]))
-            found[missing] = own[nearest]
+            baked = surface_points(geometry.rest, geometry.faces, texels.triangle[own], texels.barycentrics[own])
+            at = mine[missing]
+            wanted = surface_points(geometry.rest, geometry.faces, triangle[at], barycentrics[at])
+            texel[missing] = own[cKDTree(baked).query(wanted)[1]]
+        found[mine] = texel
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from renderer.atlas import Texels, lookup, surface_points
 from renderer.camera import Camera
-from renderer.gbuffer import GBuffer, Geometry
+from renderer.gbuffer import GBuffer, Geometry, ground_distance
 from renderer.rasterise import Caster
 
 REACHED = 1e-3  # relative slack of the ray that decides whether a texel is seen
@@ -44,15 +44,7 @@ def correspond(
     """Both directions for one frame at the G-buffer's size. vertices: this frame's pose [V, 3]; caster: over that pose."""
     hero = gbuffer.triangle >= 0
     texel = np.full(hero.shape, -1, np.int32)
-    texel[hero] = lookup(
-        texels,
-        geometry.rest,
-        geometry.faces,
-        gbuffer.object[hero],
-        gbuffer.uv[hero],
-        gbuffer.triangle[hero],
-        gbuffer.barycentrics[hero],
-    )
+    texel[hero] = lookup(texels, geometry, gbuffer.triangle[hero], gbuffer.barycentrics[hero], gbuffer.uv[hero])
     pixel, weight = texel_samples(gbuffer.object, texels, geometry, vertices, caster, camera)
     return Correspondence(gbuffer.object, texel, gbuffer.point.astype(np.float32), pixel, weight)
 
@@ -73,12 +65,10 @@ def texel_samples(
 
 
 def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground: float | None) -> NDArray[np.bool_]:
-    """Does a ray from the camera reach these points [N, 3]? The ground hides what lies on its other side."""
-    _, distance = caster.cast(camera.position, points - camera.position)
-    reached = distance > 1 - REACHED
-    if ground is not None:
-        reached &= (points[:, 1] - ground) * (camera.position[1] - ground) >= 0
-    return reached
+    """Does a ray from the camera reach these points [N, 3]? The ground hides what lies below it."""
+    rays = points - camera.position
+    _, distance = caster.cast(camera.position, rays)
+    return np.minimum(distance, ground_distance(ground, camera, rays)) > 1 - REACHED
 
 
 def bilinear(

@@ -5,6 +5,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from renderer.camera import Camera
 from renderer.rasterise import Hits
@@ -31,6 +33,17 @@ class Geometry:
     def heroes(self) -> int:
         """Number of heroes: their object ids are 0..heroes-1, the ground's is `heroes`, the dome's `heroes` + 1."""
         return int(self.face_object[-1]) + 1
+
+    @cached_property
+    def chart(self) -> NDArray[np.int32]:
+        """The chart that each triangle belongs to, int32 [T]: those of one object that hang together by their UV corners."""
+        owner = np.repeat(self.face_object, 3)[:, None]
+        corners = np.concatenate([owner, self.corner_uv.reshape(-1, 2).astype(np.float64).round(6)], axis=1)
+        _, corner = np.unique(corners, axis=0, return_inverse=True)
+        a, b, c = corner.reshape(-1, 3).T
+        edges = np.concatenate([a, a]), np.concatenate([b, c])
+        graph = coo_array((np.ones(len(edges[0])), edges), shape=(corner.max() + 1, corner.max() + 1))
+        return connected_components(graph, directed=False)[1][a]
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,10 @@ def gather(geometry: Geometry, vertices: NDArray[np.floating], camera: Camera, h
     uv[hero] = np.einsum("pcu,pc->pu", np.take(geometry.corner_uv, face, axis=0), weights)
 
     if geometry.ground is not None and camera.position[1] > geometry.ground:
-        slope = camera.rays((width, height))[..., 1].ravel()
-        downward = np.flatnonzero(slope < -HORIZON)
-        distance = ((geometry.ground - camera.position[1]) / slope[downward]).astype(np.float32)
-        nearer = distance < depth[downward]
+        rays = camera.rays((width, height)).reshape(-1, 3)  # of length 1 along the axis
+        downward = np.flatnonzero(rays[:, 1] < -HORIZON)
+        distance = ground_distance(geometry.ground, camera, rays[downward]).astype(np.float32)
+        nearer = distance < depth[downward] * (1 - IN_FRONT)
         on_ground = downward[nearer]
         depth[on_ground], obj[on_ground], normal[on_ground] = distance[nearer], geometry.heroes, (0, 1, 0)
         hidden = on_ground[triangle.reshape(-1)[on_ground] >= 0]
@@ -111,6 +124,14 @@ def facing_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer], c
     return (normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)).astype(np.float32)
 
 
+def ground_distance(ground: float | None, camera: Camera, directions: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Where rays from the camera, [..., 3], meet the ground from above, in units of their length; inf where they do not."""
+    height = np.inf if ground is None else camera.position[1] - ground
+    down = -directions[..., 1]
+    return np.where((down > 0) & (height > 0), height / np.where(down > 0, down, 1), np.inf)
+
+
+IN_FRONT = 1e-4  # relative: so far in front the ground hides a hero, so that a hero may lie flat on it
 HORIZON = 1e-3  # rays flatter than this see the sky: the ground ends where a pixel would cover thousands of units
 
 

@@ -12,6 +12,7 @@ from renderer.config import ModelConfig
 from renderer.errors import ModelError
 
 POCKET = Path(__file__).parent / "pocket"
+PATIENCE = 5.0  # seconds to wait for the hub's first answer
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def known_scheduler(name: str) -> bool:
     if name in SCHEDULERS:
         return True
     package = importlib.util.find_spec("diffusers")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     files = Path(package.origin).parent.glob("schedulers/scheduling_*.py")
     return any(
         re.search(rf"^class {re.escape(name)}\(", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files
@@ -154,16 +156,22 @@ def read_json(base: str, file: str, optional: bool = False) -> dict[str, Any] | 
 
 def fetch(repository: str, file: str) -> Path:
     """A file of a hub repository, from the local cache or over the network. Raises ModelError where neither has it."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repository, file))
+        try:
+            return Path(hf_hub_download(repository, file, local_files_only=True))
+        except LocalEntryNotFoundError:
+            get_hf_file_metadata(
+                hf_hub_url(repository, file), timeout=PATIENCE
+            )  # asks once; a download tries for half a minute
+            return Path(hf_hub_download(repository, file))
     except HFValidationError as error:
         raise ModelError(
             f"model {repository}: neither a preset ({', '.join(PRESETS)}), nor a folder, nor a hub id (owner/name)"
         ) from error
-    except (LocalEntryNotFoundError, OSError, HfHubHTTPError) as error:
+    except Exception as error:  # what the hub's client raises without a network depends on its version
         raise ModelError(
             f"model {repository}: {file} is neither in the local hub cache nor can it be fetched ({type(error).__name__}); "
             f"where there is a network run `hf download {repository}` and copy the folder here, then give it with "
