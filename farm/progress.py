@@ -113,7 +113,8 @@ class Progress:
         self.writer.join()
         self.bars.stop()
         self.status.state = "done" if error is None else "failed"
-        self.status.error = None if error is None else str(error) or type(error).__name__
+        if error is not None:
+            self.status.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
         self._write()
 
     def _write_changes(self) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def submit(config: SubmitConfig) -> Path:
         with Progress(folder, config.frames) as progress:
             return driver.submit(config, progress)
     except KeyboardInterrupt as error:
-        error.add_note(f"finished frames stay; the same command with output={folder} goes on")
+        error.add_note(f"finished frames stay; the same command with {shlex.quote(f'output={folder}')} goes on")
         raise
     except Exception as error:
         if not isinstance(error, UserError):

@@ -55,8 +55,11 @@ def test_follows_a_render(tmp_path, capsys):
     assert [line.split(" s  ")[1] for line in err.splitlines()] == ["set-up (1)", "denoising (5)", "decoding (10)"]
 
 
-@pytest.mark.parametrize("error", [ValueError("no such luck"), KeyboardInterrupt()])
-def test_says_how_it_failed(tmp_path, error):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ValueError("no such luck"), "no such luck"), (KeyError(), "KeyError"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_says_how_it_failed(tmp_path, error, words):
     def render():
         with Progress(tmp_path, frames=1) as progress:
             progress.phase("set-up", 1)
@@ -65,7 +68,7 @@ def test_says_how_it_failed(tmp_path, error):
     with pytest.raises(type(error)):
         render()
     assert status(tmp_path)["state"] == "failed"
-    assert status(tmp_path)["error"] == (str(error) or "KeyboardInterrupt")
+    assert status(tmp_path)["error"] == words
 
 
 def test_leaves_a_folder_alone_before_the_first_phase(tmp_path):
