@@ -62,7 +62,7 @@ def _cloth(time: float) -> tuple[Array, Array]:
         + 0.35 * np.sin(9.1 * s + 2.2 * v - 3 * phase + 1.0)
         + 0.25 * np.sin(1.5 * s - phase)
     )
-    sag = share**1.5 * (0.13 + 0.05 * np.sin(3.2 * s - phase + 0.8) + 0.05 * np.sin(2 * phase - 4.5 * share))
+    sag = share**1.5 * (0.12 + 0.11 * np.sin(3.2 * s - phase + 0.8) + 0.09 * np.sin(2 * phase - 4.5 * share))
     step = WIDTH / (COLUMNS - 1)
     x, z = _integrate(np.cos(angle) * np.cos(sag), step), _integrate(np.sin(angle) * np.cos(sag), step)
     middle = np.stack([x + 0.8 * POLE, TOP + v * (1 - 0.02 * share) - _integrate(np.sin(sag), step), z], axis=-1)

@@ -17,8 +17,8 @@ def build() -> Scene:
         [(0.24, 1.29), (0.26, 1.31), (0.24, 1.335), (0.16, 1.39), (0.07, 1.43), (0.045, 1.46), (0.05, 1.50)], 18
     )
 
-    handle_path = spline([(-0.08, 1.20), (-0.34, 1.30), (-0.56, 1.14), (-0.61, 0.86), (-0.52, 0.62), (-0.34, 0.50)], 52)
-    handle_radii = 0.056 + 0.014 * np.cos(np.linspace(0, 8 * np.pi, 52))  # beaded
+    handle_path = spline([(-0.08, 1.10), (-0.34, 1.24), (-0.56, 1.12), (-0.61, 0.86), (-0.52, 0.62), (-0.30, 0.48)], 52)
+    handle_radii = 0.058 + 0.011 * np.cos(np.linspace(0, 10 * np.pi, 52))  # beaded
     spout_path = spline([(0.28, 0.46), (0.48, 0.53), (0.58, 0.72), (0.60, 0.92), (0.68, 1.10), (0.82, 1.20)], 44)
     along = np.linspace(0, 1, 44)
     spout_radii = np.interp(along, [0, 0.5, 0.85, 0.94, 0.98, 1], [0.14, 0.08, 0.065, 0.095, 0.085, 0.0])
@@ -49,16 +49,15 @@ def _bump(x: Array, low: float, high: float) -> Array:
 
 
 def _relief(angle: Array, height: Array) -> Array:
-    """Twisted flutes below; above them a sun on the front and a crescent on the back."""
-    flutes = np.abs(np.cos(0.5 * FLUTES * (angle + 1.2 * height))) * _bump(height, 0.23, 0.62)
-    front = np.stack([0.42 * angle, height - 0.66])
-    rays = 0.13 + 0.035 * np.cos(9 * np.arctan2(front[1], front[0]))
-    sun = _raised(rays - np.hypot(*front)) + _raised(0.07 - np.hypot(*front))
-    back = np.stack([0.42 * (np.abs(angle) - np.pi) * np.sign(angle), height - 0.66])
-    crescent = _raised(np.minimum(0.13 - np.hypot(*back), np.hypot(back[0] - 0.06, back[1]) - 0.105))
-    return 1 + 0.10 * flutes + 0.06 * sun + 0.09 * crescent
+    """Twisted flutes below; above them a sun in its ring on the front and a crescent on the back."""
+    flutes = np.abs(np.cos(0.5 * FLUTES * (angle + 1.2 * height))) * _bump(height, 0.23, 0.56)
+    sun = np.hypot(0.42 * angle, height - 0.68)
+    x, y = 0.42 * (np.abs(angle) - np.pi) * np.sign(angle), height - 0.68
+    crescent = np.minimum(0.14 - np.hypot(x, y), np.hypot(x - 0.07, y) - 0.11)
+    figures = _raised(0.07 - sun) + _raised(0.03 - np.abs(sun - 0.14)) + _raised(crescent)
+    return 1 + 0.10 * flutes + 0.10 * figures * np.clip((0.88 - height) / 0.02, 0, 1)  # the neck joins at 0.88
 
 
 def _raised(inside: Array) -> Array:
-    """0 outside a shape to 1 inside of it, over a soft edge of 4 cm."""
-    return 1 / (1 + np.exp(-inside / 0.01))
+    """1 well inside a shape, 0 outside, with an edge as soft as the mesh is fine."""
+    return 1 / (1 + np.exp(-inside / 0.011))
