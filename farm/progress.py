@@ -114,7 +114,9 @@ class Progress:
         self.bars.stop()
         self.status.state = "done" if error is None else "failed"
         if error is not None:
-            self.status.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+            self.status.error = (
+                "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+            )
         self._write()
 
     def _write_changes(self) -> None:
