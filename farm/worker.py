@@ -38,8 +38,9 @@ class RenderWorker:
 
     def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
         """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one."""
-        arguments = tuple(self.fetch(value) if isinstance(value, Kept) else value for value in arguments)
-        return getattr(self.prepare(plan_id, plan), method)(*arguments)
+        renderer = self.prepare(plan_id, plan)
+        device = renderer.plan.device
+        return getattr(renderer, method)(*(self.fetch(x, device) if isinstance(x, Kept) else x for x in arguments))
 
     def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, KeyframeFeatures]:
         """As run, for keyframe features: their size in bytes, and the features in the node's shared memory."""
@@ -53,8 +54,8 @@ class RenderWorker:
             self.renderer = (plan_id, FrameRenderer(resolved, self.networks))
         return self.renderer[1]
 
-    def fetch(self, kept: Kept) -> KeyframeFeatures:
-        """The features, on this worker's device. Chunks of one step that run here share them."""
+    def fetch(self, kept: Kept, device: str) -> KeyframeFeatures:
+        """The features, on this device. Chunks of one step that run here share them."""
         if self.features is None or self.features[0] != kept.key:
             reference = ray.get(self.store.find.remote(kept.key))
             if reference is None:
@@ -63,8 +64,6 @@ class RenderWorker:
                 features = ray.get(reference[0])
             except ray.exceptions.ObjectLostError as error:
                 raise FeaturesLostError(f"keyframe features {kept.key} are lost") from error
-            assert self.renderer is not None
-            device = self.renderer[1].plan.device
             on_device = {layer: (pre.to(device), post.to(device)) for layer, (pre, post) in features.items()}
             self.features = (kept.key, on_device)
         return self.features[1]

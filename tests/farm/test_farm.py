@@ -1,0 +1,156 @@
+"""The farm computes what one process computes, to the bit, whoever dies on the way. Ray, workers and model are real."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import ray
+
+from farm import driver
+from farm.config import FarmConfig, OutputConfig, SubmitConfig
+from farm.executor import ChunkError, RayExecutor
+from farm.machine import Machine, start_ray, stop_ray
+from farm.progress import Progress
+from renderer.plan import make_plan
+from renderer.render import InlineExecutor, survey
+
+
+class Silent:
+    """A Progress that nobody looks at."""
+
+    def phase(self, name, total): ...
+
+    def advance(self, units=1): ...
+
+
+def submission(config, folder, **farm):
+    fields = {name: getattr(config, name) for name in asdict(config)}
+    return SubmitConfig(**fields, farm=FarmConfig(threads=1, **farm), output=OutputConfig(dir=str(folder)))
+
+
+def render(config, folder, **farm):
+    """Submit; returns the sha256 of each frame."""
+    with Progress(folder, config.frames) as progress:
+        assert driver.submit(submission(config, folder, **farm), progress) == folder / "video.mp4"
+    return [frame["sha256"] for frame in json.loads((folder / "manifest.json").read_text())["frames"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small, tmp_path_factory):
+    """The frames' hashes of a render in this process."""
+    return render(small(), tmp_path_factory.mktemp("inline"), name="inline")
+
+
+def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
+    assert render(small(), tmp_path, name="local", workers=1) == undisturbed
+    assert len(set(undisturbed)) == 5
+    files = {path.name for path in tmp_path.iterdir()}
+    made = {"frames", "video.mp4", "guides.mp4", "texture.mp4", "contact_sheet.png", "metrics.json", "manifest.json"}
+    assert files == {*made, "status.json"}
+    assert not ray.is_initialized()
+
+
+def test_a_killed_worker_changes_nothing(small, undisturbed, tmp_path):
+    """Two workers; one is killed while it denoises, as the person would: by the pid that status.json names."""
+    config, killed = small(), []
+
+    def kill_one():
+        while not killed and not done.wait(0.005):
+            with contextlib.suppress(OSError, ValueError):
+                status = json.loads((tmp_path / "status.json").read_text())
+                if status["phase"] == "denoising" and status["workers"]:
+                    killed.append(status["workers"][0]["pid"])
+                    os.kill(killed[0], signal.SIGKILL)
+
+    done = threading.Event()
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        hashes = render(config, tmp_path, name="local", workers=2)
+    finally:
+        done.set()
+        killer.join()
+    assert killed
+    assert killed[0] != os.getpid()
+    assert hashes == undisturbed
+
+
+def test_the_same_command_again_has_nothing_to_do(small, undisturbed, tmp_path):
+    assert render(small(), tmp_path, name="inline") == undisturbed
+    before = (tmp_path / "manifest.json").stat().st_mtime_ns
+    begun = time.monotonic()
+    assert render(small(), tmp_path, name="inline") == undisturbed
+    assert (tmp_path / "manifest.json").stat().st_mtime_ns == before
+    assert time.monotonic() - begun < 5
+
+
+@pytest.fixture(scope="module")
+def farm(small, tmp_path_factory):
+    """Two workers, a surveyed plan, and what one process computes for it."""
+    config = submission(small(), tmp_path_factory.mktemp("farm"), name="local", workers=2)
+    plan, _ = make_plan(config, Path(config.output.dir) / ".work", "cpu", threads=1)
+    plan = survey(plan, InlineExecutor(), Silent())
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        start_ray(config.farm)
+        executor = RayExecutor(1, Machine("cpu", "CPU", 2), lambda workers: None)
+        executor.meet(timeout=None)
+        yield executor, plan
+    finally:
+        stop_ray()
+
+
+def noise(executor, plan, frames):
+    (_, (latents, _)), *_ = executor.run(plan, "noise", [(frames,)])
+    return latents
+
+
+def test_lost_features_are_made_again(farm):
+    executor, plan = farm
+    frames = (0, 1)
+    latents = noise(executor, plan, frames)
+    kept = executor.keep(plan, "keyframe_features", (500, [1, 3], noise(executor, plan, (1, 3))), readers=2)
+    call = (500, frames, latents, [1, 3], kept)
+    (_, first), *_ = executor.run(plan, "predict", [call])
+    for reader in range(2):
+        ray.get(executor.store.release.remote(kept.key, reader))
+    assert ray.get(executor.store.find.remote(kept.key)) is None
+    for worker in list(executor.workers):  # their copies go with them
+        ray.kill(worker)
+        executor.replace(worker)
+    (_, second), *_ = executor.run(plan, "predict", [call])
+    assert (first == second).all()
+
+
+def test_features_are_freed_when_all_chunks_are_done(farm):
+    executor, plan = farm
+    chunks = plan.chunks()
+    kept = executor.keep(plan, "keyframe_features", (500, [0, 2], noise(executor, plan, (0, 2))), readers=len(chunks))
+    book = ray.get(executor.store.book.remote())
+    assert [entry["waiting"] for entry in book["entries"]] == [list(range(len(chunks)))]
+    assert book["bytes"] > 0
+    calls = [(500, chunk, noise(executor, plan, chunk), [0, 2], kept) for chunk in chunks]
+    assert sorted(position for position, _ in executor.run(plan, "predict", calls)) == list(range(len(chunks)))
+    assert ray.get(executor.store.book.remote())["entries"] == []
+
+
+class Poison:
+    """Frames that take down whoever looks at them."""
+
+    def __iter__(self):
+        os._exit(1)
+
+
+def test_a_chunk_that_kills_three_workers_fails_with_the_reason(farm):
+    executor, plan = farm
+    with pytest.raises(ChunkError, match="survey of chunk 1 killed 3 workers"):
+        list(executor.run(plan, "survey", [((0,),), (Poison(),)]))
+    (_, alive), *_ = executor.run(plan, "survey", [((0,),)])
+    assert alive.coverage > 0
