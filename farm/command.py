@@ -63,7 +63,8 @@ def renders(arguments: Sequence[str], sweep: bool = False) -> list[list[str]]:
         if not sweep:
             return [overrides]
         try:
-            return BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+            jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+            return [list(job) for job in dict.fromkeys(map(tuple, jobs))]  # a value given twice is one render
         except HydraException as error:
             raise ConfigError(one_line(error)) from error
 
@@ -93,11 +94,14 @@ def normalise(argument: str, sweep: bool = False) -> str:
     path = typed.lstrip("+")  # there is no key to add that is not there already
     path = ALIASES.get(path, path)
     if path not in KEYS and path not in GROUPS and not any(known.startswith(f"{path}.") for known in KEYS):
-        names = [*KEYS, *ALIASES]
-        raise ConfigError(f"unknown key {show(typed)}{suggest(path, names) or '; --help lists them'}")
-    if path not in KEYS or path in GROUPS or KEYS[path].type is not str or (KEYS[path].optional and value == "null"):
+        raise ConfigError(
+            f"unknown key {show(typed)}{suggest(path, [*KEYS, *ALIASES, *GROUPS]) or '; --help lists them'}"
+        )
+    if path not in KEYS or KEYS[path].type is not str:
         return f"{path}={value}"
-    return f"{path}={','.join(encode(text) for text in (items(path, value) if sweep else [value]))}"
+    texts = items(path, value) if sweep else [value]
+    null = KEYS[path].optional
+    return f"{path}={','.join(text if null and text == 'null' else encode(text) for text in texts)}"
 
 
 def items(path: str, value: str) -> list[str]:

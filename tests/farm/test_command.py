@@ -70,7 +70,9 @@ def test_text_survives(texts):
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
-    texts=st.lists(nasty_text, min_size=1, max_size=4), mark=st.sampled_from("'\""), comma=st.sampled_from([",", ", "])
+    texts=st.lists(nasty_text, min_size=1, max_size=4, unique=True),
+    mark=st.sampled_from("'\""),
+    comma=st.sampled_from([",", ", "]),
 )
 def test_quoted_prompts_form_the_sweep(texts, mark, comma):
     jobs = renders(["prompt=" + comma.join(quote(text, mark) for text in texts)], sweep=True)
@@ -113,6 +115,10 @@ def test_sweep_is_the_product_in_typed_order():
     assert [(config.prompt, config.seed, config.method.name) for config in configs] == list(expected)
     assert {config.output.dir for config in configs} == {"a,b"}
     assert [config.method.name for config in swept("method=glob(*)")] == GROUPS["method"]
+
+
+def test_values_given_twice_are_one_render():
+    assert renders(["seed=1,2,1", 'prompt="a","a"'], sweep=True) == renders(["seed=1,2", 'prompt="a"'], sweep=True)
 
 
 def test_names_tell_renders_apart():
@@ -161,12 +167,14 @@ def test_ray_address_is_a_cluster():
 def test_null_empties_optional_text_only():
     assert one("scene.clip=null", "prompt=null").scene.clip is None
     assert one("scene.clip=null", "prompt=null").prompt == "null"
+    assert [config.scene.clip for config in swept("scene.clip=null,Walk")] == [None, "Walk"]
 
 
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
         ("promt=x", ["unknown key promt", "prompt"]),
+        ("methd=paper", ["did you mean method"]),
         ("+promt=x", ["unknown key", "prompt"]),
         ("++unknown=1", ["unknown key"]),
         ("scene.camera.mov=orbit", ["scene.camera.move"]),
