@@ -28,5 +28,7 @@ def load_arrays(path: Path) -> dict[str, NDArray]:
     arrays = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
         dtype, shape = json.loads(field.metadata[b"array"])
-        arrays[field.name] = np.frombuffer(column[0].as_buffer(), np.dtype(dtype)).reshape(shape)
+        # A private mapping could be written to, and the next reader of this process would see it.
+        view = memoryview(column[0].as_buffer()).toreadonly()
+        arrays[field.name] = np.frombuffer(view, np.dtype(dtype)).reshape(shape)
     return arrays

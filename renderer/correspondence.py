@@ -15,6 +15,7 @@ from renderer.gbuffer import GBuffer, Geometry, ground_distance
 from renderer.rasterise import Caster
 
 REACHED = 1e-3  # relative slack of the ray that decides whether a texel is seen
+NEXT_DOOR = 3.0  # widths of a pixel in depth, up to which it may show a texel's surroundings; more is another part
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,28 @@ def correspond(
     geometry: Geometry,
     vertices: NDArray[np.floating],
     caster: Caster,
-    camera: Camera,
 ) -> Correspondence:
     """Both directions for one frame at the G-buffer's size. vertices: this frame's pose [V, 3]; caster: over that pose."""
     hero = gbuffer.triangle >= 0
     texel = np.full(hero.shape, -1, np.int32)
     texel[hero] = lookup(texels, geometry, gbuffer.triangle[hero], gbuffer.barycentrics[hero], gbuffer.uv[hero])
-    pixel, weight = texel_samples(gbuffer.object, texels, geometry, vertices, caster, camera)
+    pixel, weight = texel_samples(gbuffer, texels, geometry, vertices, caster)
     return Correspondence(gbuffer.object, texel, gbuffer.point.astype(np.float32), pixel, weight)
 
 
 def texel_samples(
-    obj: NDArray[np.int32],
-    texels: Texels,
-    geometry: Geometry,
-    vertices: NDArray[np.floating],
-    caster: Caster,
-    camera: Camera,
+    gbuffer: GBuffer, texels: Texels, geometry: Geometry, vertices: NDArray[np.floating], caster: Caster
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Where each texel lies in a frame whose pixels show the objects obj [h, w]: pixel int32 [N, 4], weight float32 [N, 4]."""
+    """Where each texel lies in a frame: pixel int32 [N, 4], weight float32 [N, 4] as in Correspondence."""
+    camera, (height, width) = gbuffer.camera, gbuffer.object.shape
     points = surface_points(vertices, geometry.faces, texels.triangle, texels.barycentrics)
-    seen = visible(points, caster, camera, geometry.ground)
-    xy, depth = camera.project(points, (obj.shape[1], obj.shape[0]))
-    return bilinear(xy, seen & (depth > 0), texels.object, obj)
+    xy, depth = camera.project(points, (width, height))
+    seen = visible(points, caster, camera, geometry.ground) & (depth > 0)
+    pixel, weight = bilinear(xy, seen, (width, height))
+    shown, inverse = gbuffer.object.ravel()[pixel], gbuffer.inverse_depth.ravel()[pixel]
+    # Another part of the same object may lie behind a silhouette: a pixel shows the texel's surroundings at about its depth.
+    close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
+    return pixel, normalise(np.where((shown == texels.object[:, None]) & close, weight, 0))
 
 
 def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground: float | None) -> NDArray[np.bool_]:
@@ -72,18 +72,21 @@ def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground
 
 
 def bilinear(
-    xy: NDArray[np.floating], seen: NDArray[np.bool_], wanted: NDArray[np.int32], obj: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Bilinear samples at xy [N, 2] that take only pixels showing the wanted object, so nothing bleeds over a silhouette.
+    xy: NDArray[np.floating], seen: NDArray[np.bool_], size: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Bilinear samples of a picture of size (width, height) at xy [N, 2]: flat pixel indices int32 [N, 4], weights [N, 4].
 
-    wanted: int32 [N], object of each point. obj: int32 [h, w]. Returns flat pixel indices int32 [N, 4] and weights
-    float32 [N, 4] that sum to 1, or to 0 where the point is not seen or no corner shows its object.
+    Weights are 0 where a point is not seen [N] and for corners outside of the picture.
     """
-    height, width = obj.shape
     corner = np.floor(np.where(seen[:, None], xy, 0) - 0.5)[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
-    weight = (1 - np.abs(xy[:, None] - 0.5 - corner)).prod(axis=2)
-    inside = (corner >= 0).all(axis=2) & (corner < (width, height)).all(axis=2)
-    column, row = np.where(inside[..., None], corner, 0).astype(np.int32).transpose(2, 0, 1)
-    weight = np.where(inside & seen[:, None] & (obj[row, column] == wanted[:, None]), weight, 0)
+    inside = seen[:, None] & (corner >= 0).all(axis=2) & (corner < size).all(axis=2)
+    corner = np.where(inside[..., None], corner, 0)
+    weight = np.where(inside, (1 - np.abs(np.where(inside[..., None], xy[:, None], 0) - 0.5 - corner)).prod(axis=2), 0)
+    column, row = corner.astype(np.int32).transpose(2, 0, 1)
+    return row * size[0] + column, weight
+
+
+def normalise(weight: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Weights [N, 4] whose rows sum to 1, or to 0 where there are none."""
     total = weight.sum(axis=1, keepdims=True)
-    return row * width + column, (weight / np.where(total > 1e-6, total, np.inf)).astype(np.float32)
+    return (weight / np.where(total > 1e-6, total, np.inf)).astype(np.float32)

@@ -68,7 +68,7 @@ class GBuffer:
         """What each pixel shows, float64 [H, W, 4]: a homogeneous world position, or a direction (w = 0) on the dome."""
         height, width = self.object.shape
         rays, surface = self.camera.rays((width, height)), self.inverse_depth[..., None] > 0
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             position = self.camera.position + rays / self.inverse_depth[..., None]  # rays have length 1 along the axis
         return np.concatenate([np.where(surface, position, rays), surface], axis=-1)
 

@@ -86,7 +86,7 @@ class Stage:
                 size = plan.level_size(level)
                 gbuffer = self.gbuffer(frame, size, vertices, caster)
                 texels = self.texels(size, plan.config.method.texels)
-                table = correspond(gbuffer, texels, self.geometry, vertices, caster, camera)
+                table = correspond(gbuffer, texels, self.geometry, vertices, caster)
                 arrays |= {f"{name}/{level}": value for name, value in vars(table).items()}
             guide_picture = guide_frame(picture.object, picture.uv, control, picture.normal, self.geometry.heroes)
             write_png(self.plan.guide_path(frame), guide_picture)
@@ -109,8 +109,7 @@ class Stage:
         for frame in frames:
             vertices, caster = self.pose(frame)
             gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
-            camera = self.plan.cameras[frame]
-            pixel, weight = texel_samples(gbuffer.object, texels, self.geometry, vertices, caster, camera)
+            pixel, weight = texel_samples(gbuffer, texels, self.geometry, vertices, caster)
             colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
             sampled = (colours[pixel] * weight[..., None]).sum(axis=1)
             texture = {"colour": np.rint(sampled).astype(np.uint8), "seen": weight.any(axis=1)}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from renderer.camera import Camera
-from renderer.correspondence import Correspondence, bilinear
+from renderer.correspondence import Correspondence, bilinear, normalise
 
 
 class Sources(NamedTuple):
@@ -85,6 +85,8 @@ def frame_samples(frames: Sequence[View], keyframe: View, heroes: int) -> tuple[
     pixel, weight = np.zeros((len(obj), 4), np.int64), np.zeros((len(obj), 4), np.float32)
     hero, plane = texel >= 0, obj >= heroes
     pixel[hero], weight[hero] = table.pixel[texel[hero]], table.weight[texel[hero]]
-    xy, depth = keyframe.camera.project(point[plane], (table.object.shape[1], table.object.shape[0]))
-    pixel[plane], weight[plane] = bilinear(xy, depth > 0, obj[plane], table.object)
+    size = table.object.shape[1], table.object.shape[0]
+    xy, depth = keyframe.camera.project(point[plane], size)
+    pixel[plane], share = bilinear(xy, depth > 0, size)
+    weight[plane] = normalise(np.where(table.object.ravel()[pixel[plane]] == obj[plane, None], share, 0))
     return pixel, weight

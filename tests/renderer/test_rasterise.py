@@ -85,7 +85,8 @@ def test_row_zero_is_the_top_and_both_sides_are_seen(backend):
     for faces in ([[0, 1, 2]], [[2, 1, 0]]):
         triangle, _ = rasterise(vertices, np.array(faces, np.int32), oracle.look_at((0.0, 0.0, 3.0)), SIZE, backend)
         rows = np.nonzero((triangle == 0).any(axis=1))[0]
-        assert len(rows) and rows.max() < SIZE[1] / 2
+        assert len(rows)
+        assert rows.max() < SIZE[1] / 2
 
 
 @pytest.mark.parametrize("name", ["bounce", "flag"])
