@@ -48,16 +48,11 @@ def _lengths(points: Array) -> Array:
 def assemble(name: str, patches: Sequence[Patch]) -> tuple[Object, Array]:
     """One object from patches whose charts do not overlap: (object, rest positions [V, 3]).
 
-    Charts are packed on shelves, tallest first, at one scale, into [0, 1]². Triangles without area (at poles) are left out.
+    Triangles without area (at poles) are left out.
     """
-    sizes = np.array([np.ptp(p.uv.reshape(-1, 2), axis=0) for p in patches])
-    gap = MARGIN * np.sqrt(sizes.prod(axis=1).sum())
-    widths = sizes[:, 0].max() * np.linspace(1.0, 4.0, 61) + gap  # shelf widths to try
-    layouts = [_shelves(sizes + gap, width) for width in widths]
-    corners, side = min(layouts, key=lambda layout: layout[1])
-
+    charts = pack([p.uv.reshape(-1, 2) for p in patches])
     faces, uvs, start = [], [], 0
-    for p, corner in zip(patches, corners, strict=True):
+    for p, uv in zip(patches, charts, strict=True):
         rows, columns = p.points.shape[:2]
         index = np.arange(rows * columns).reshape(rows, columns)
         a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
@@ -67,12 +62,20 @@ def assemble(name: str, patches: Sequence[Patch]) -> tuple[Object, Array]:
         points = p.points.reshape(-1, 3)[triangles]
         double_area = np.linalg.norm(np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), axis=1)
         triangles = triangles[double_area > 1e-12]
-        uv = (p.uv - p.uv.min(axis=(0, 1)) + corner + 0.5 * gap) / side
         faces.append(triangles + start)
-        uvs.append(uv.reshape(-1, 2)[triangles])
+        uvs.append(uv[triangles])
         start += rows * columns
     positions = np.concatenate([p.points.reshape(-1, 3) for p in patches])
     return Object(name, np.concatenate(faces).astype(np.int32), np.concatenate(uvs).astype(np.float32)), positions
+
+
+def pack(charts: Sequence[Array]) -> list[Array]:
+    """Move charts [n_i, 2] into [0, 1]², at one scale and without overlap: on shelves, tallest first."""
+    sizes = np.array([np.ptp(chart, axis=0) for chart in charts])
+    gap = MARGIN * np.sqrt(sizes.prod(axis=1).sum())
+    widths = sizes[:, 0].max() * np.linspace(1.0, 10.0, 91) + gap
+    corners, side = min((_shelves(sizes + gap, width) for width in widths), key=lambda layout: layout[1])
+    return [(c - c.min(axis=0) + at + 0.5 * gap) / side for c, at in zip(charts, corners, strict=True)]
 
 
 def _shelves(sizes: Array, width: float) -> tuple[Array, float]:
@@ -174,3 +177,34 @@ def surface_nets(values: Array, origin: Array, cell: float) -> tuple[Array, NDAr
     faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)]).astype(np.int32)
     vertices = total.reshape(-1, 3)[used] / count.reshape(-1, 1)[used]
     return origin + cell * vertices, faces
+
+
+def flatten(points: Array, faces: NDArray[np.integer], start: Array, rounds: int = 20) -> Array:
+    """A chart [V, 2] of an open surface that is as rigid as possible (Liu et al. 2008), found from a first guess [V, 2].
+
+    In turns: turn every triangle, cut out, to lie best on its image; move the vertices to where the triangles agree.
+    The plane is complex here, so a rotation is a number of length 1.
+    """
+    from scipy.sparse import coo_array, eye_array
+    from scipy.sparse.linalg import splu
+
+    a, b = (points[faces[:, k]] - points[faces[:, 0]] for k in (1, 2))
+    base = np.linalg.norm(a, axis=1)
+    cut = np.stack([0 * base, base, ((a * b).sum(axis=1) + 1j * np.linalg.norm(np.cross(a, b), axis=1)) / base], axis=1)
+    after, before = np.roll(faces, -1, axis=1), np.roll(cut, 1, axis=1)
+    edge = np.roll(cut, -1, axis=1) - cut  # from each corner to the next, [T, 3]
+    angle = (cut - before) * np.conj(np.roll(cut, -1, axis=1) - before)  # at the corner opposite to that edge
+    weight = np.maximum(angle.real / np.abs(angle.imag), 0.01)
+
+    i, j, w, count = faces.ravel(), after.ravel(), weight.ravel(), len(points)
+    places = (np.concatenate([i, j, i, j]), np.concatenate([i, j, j, i]))
+    laplacian = coo_array((np.concatenate([w, w, -w, -w]), places), shape=(count, count))
+    solve = splu((laplacian + 1e-9 * eye_array(count)).tocsc()).solve
+    uv = start[:, 0] + 1j * start[:, 1]
+    for _ in range(rounds):
+        turn = (weight * (uv[after] - uv[faces]) * np.conj(edge)).sum(axis=1, keepdims=True)
+        pull = (weight * edge * turn / np.maximum(np.abs(turn), 1e-12)).ravel()
+        target = np.bincount(j, pull.real, count) - np.bincount(i, pull.real, count)
+        target = target + 1j * (np.bincount(j, pull.imag, count) - np.bincount(i, pull.imag, count))
+        uv = solve(target.real) + 1j * solve(target.imag)
+    return np.stack([uv.real, uv.imag], axis=-1)

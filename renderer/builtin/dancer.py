@@ -60,7 +60,9 @@ def build() -> Scene:
     def positions(time: float) -> list[NDArray[np.float32]]:
         return [body.skin(*pose(body, time / HALF_BEAT))]
 
-    return Scene("dancer", (Object("dancer", body.faces),), positions, DURATION, ground=0.0, azimuth=20.0)
+    return Scene(
+        "dancer", (Object("dancer", body.faces, body.corner_uv),), positions, DURATION, ground=0.0, azimuth=20.0
+    )
 
 
 def _track(values: Sequence | Array) -> CubicSpline:

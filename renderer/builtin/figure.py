@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 from scipy.sparse import coo_array, csr_array, diags_array
 
-from renderer.shapes import Array, surface_nets
+from renderer.shapes import Array, flatten, pack, surface_nets
 
 CELL = 0.0185  # metres between the points of the grid that the skin is made from
 BLEND = 0.016  # metres over which limbs melt into each other
@@ -67,6 +67,15 @@ ROUNDS: tuple[tuple[str, Point, Point], ...] = (
 )
 
 
+# what is unwrapped in one go, cut in two halves: bones, a point of the cut, its normal, and what is up in the charts
+PIECES: tuple[tuple[tuple[str, ...], Point, Point, Point], ...] = (
+    (("head", "neck"), (0, 0, 0), (0, 0, 1), (0, 1, 0)),
+    (("hips", "waist", "chest", "collar.L", "collar.R"), (0, 0, -0.01), (0, 0, 1), (0, 1, 0)),
+    (("arm.L", "elbow.L", "wrist.L"), PAIRED["elbow"], (0.66, 0.75, 0), (-0.75, 0.66, 0)),
+    (("thigh.L", "knee.L", "ankle.L", "ball.L"), PAIRED["knee"], (1, 0, 0), (0, 1, 0)),
+)
+
+
 @dataclass(frozen=True)
 class Part:
     """A limb or, with a == b, an ellipsoid of half axes `half` (times the radius)."""
@@ -91,10 +100,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Figure:
-    """vertices: [V, 3] at rest. faces: int32 [T, 3]. weights: [V, bones], rows sum to 1. joints: bone -> its place at rest."""
+    """vertices: [V, 3] at rest. faces: int32 [T, 3]. corner_uv: float32 [T, 3, 2]. weights: [V, bones], rows sum to 1.
+
+    joints: bone -> its place at rest, [3].
+    """
 
     vertices: Array
     faces: NDArray[np.int32]
+    corner_uv: NDArray[np.float32]
     weights: Array
     joints: dict[str, Array]
 
@@ -125,7 +138,33 @@ def figure() -> Figure:
     joints = {name: np.array(place) for name, place in MIDDLE.items()}
     for name, place in PAIRED.items():
         joints |= {f"{name}.L": np.array(place), f"{name}.R": np.array(place) * [-1, 1, 1]}
-    return Figure(vertices - [0.0, vertices[:, 1].min(), 0.0], faces, weights, joints)
+    corner_uv = _unwrap(vertices, faces, weights)
+    return Figure(vertices - np.array([0.0, vertices[:, 1].min(), 0.0]), faces, corner_uv, weights, joints)
+
+
+def _unwrap(vertices: Array, faces: NDArray[np.int32], weights: Array) -> NDArray[np.float32]:
+    """Two half shells each of head, torso, arms and legs, laid flat: corner UVs [T, 3, 2]."""
+    pieces = [(bones, np.array(place), np.array(out), np.array(up)) for bones, place, out, up in PIECES]
+    for bones, *vectors in pieces[2:4]:  # those on the left, mirrored
+        place, out, up = (vector * [-1.0, 1.0, 1.0] for vector in vectors)
+        pieces.append((tuple(bone.replace(".L", ".R") for bone in bones), place, out, up))
+    owned = np.stack([weights[:, [b in bones for b in BONES]].sum(axis=1) for bones, *_ in pieces], axis=-1)
+    piece = owned[faces].sum(axis=1).argmax(axis=1)
+    centres = vertices[faces].mean(axis=1)
+    shells, charts = [], []
+    for i, (_, place, axis, up) in enumerate(pieces):
+        front = (centres - place) @ axis > 0
+        for out, half in ((axis, front), (-axis, ~front)):
+            shell = np.flatnonzero((piece == i) & half)
+            used, local = np.unique(faces[shell], return_inverse=True)
+            local = local.reshape(-1, 3)
+            seen = vertices[used] @ np.stack([np.cross(up, out), up], axis=-1)  # as it looks from outside
+            shells.append((shell, local))
+            charts.append(flatten(vertices[used], local, seen))
+    corner_uv = np.zeros((len(faces), 3, 2), np.float32)
+    for (shell, local), chart in zip(shells, pack(charts), strict=True):
+        corner_uv[shell] = chart[local]
+    return corner_uv
 
 
 def _parts() -> list[Part]:
