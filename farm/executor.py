@@ -33,15 +33,16 @@ class RayExecutor:
         self.on_change = on_change
         self.arriving: dict[Any, Any] = {}
         self.addresses: dict[Any, Worker] = {}
-        self.resources = {"num_gpus": 1} if machine.device == "cuda" else {"num_cpus": threads}
-        self.store = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
+        gpu = machine.device == "cuda"
+        self.actor: Any = ray.remote(num_gpus=1 if gpu else 0, num_cpus=0 if gpu else threads)(RenderWorker)
+        self.store: Any = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
         self.workers = [self.start_worker() for _ in range(machine.workers)]
         self.plans: dict[int, tuple[Plan, str, list[Any]]] = {}
         self.kept: dict[Kept, tuple[Plan, str, tuple, int]] = {}
         self.passes = itertools.count()
 
     def start_worker(self) -> Any:
-        worker = ray.remote(**self.resources)(RenderWorker).remote(self.store)
+        worker = self.actor.remote(self.store)
         self.arriving[worker.where.remote()] = worker
         return worker
 
@@ -58,7 +59,8 @@ class RayExecutor:
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""
-        waiting, running, idle = deque(range(len(arguments))), {}, list(self.workers)
+        waiting, idle = deque(range(len(arguments))), list(self.workers)
+        running: dict[Any, tuple[int, Any]] = {}
         failures: dict[int, int] = {}
         while waiting or running:
             while waiting and idle:
@@ -78,9 +80,8 @@ class RayExecutor:
                 idle.append(self.replace(worker))
                 waiting.appendleft(position)
             except RayTaskError as error:
-                cause = error.as_instanceof_cause()
-                if not isinstance(cause, FeaturesLostError):
-                    raise cause from error
+                if not isinstance(error.cause, FeaturesLostError):
+                    raise error.cause from error
                 for value in arguments[position]:
                     if isinstance(value, Kept):
                         self.make(value)
@@ -113,7 +114,7 @@ class RayExecutor:
                 if attempt + 1 == POISONED:
                     raise ChunkError(f"{method} killed {POISONED} workers: {_line(error)}") from error
             except RayTaskError as error:
-                raise error.as_instanceof_cause() from error
+                raise error.cause from error
             else:
                 ray.get(self.store.publish.remote(kept.key, [features], size, readers))
                 return

@@ -90,7 +90,8 @@ def main_job(settings: Sequence[str], repeats: int) -> None:
 
 def alternate(a: Callable[[], None], b: Callable[[], None], repeats: int) -> tuple[list[float], list[float]]:
     """Milliseconds of two functions called in turn, after a warm-up of each."""
-    a(), b()
+    a()
+    b()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for function, taken in zip((a, b), times, strict=True):

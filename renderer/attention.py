@@ -6,6 +6,7 @@ Tokens are [G·n, T, D]: guidance branches outermost, then frames.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
@@ -129,7 +130,7 @@ def feature_layers(names: list[str], layers: str) -> list[str]:
     return [name for name in names if ".attn1." in name and (layers == "all" or name.startswith("up_blocks."))]
 
 
-def share_attention(unet: nn.Module, layers: str) -> list[str]:
+def share_attention(unet: Any, layers: str) -> list[str]:
     """Give the UNet processors that take `sharing`; returns the names of its feature layers."""
     names = list(unet.attn_processors)
     features = feature_layers(names, layers)

@@ -62,7 +62,7 @@ class FrameRenderer(Stage):
     @functools.cached_property
     def prompt(self) -> Tensor:
         config = self.plan.config
-        return self.network.encode_prompt(config.prompt, config.negative_prompt, config.guidance)
+        return self.network.encode_prompt(config.prompt, config.negative_prompt, self.plan.guidance)
 
     def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
         """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""
@@ -80,7 +80,7 @@ class FrameRenderer(Stage):
         latents = torch.cat([latents, latents[-1:].expand(padding, -1, -1, -1)])
         sharing = None if features is None else self.injection(padded, keyframes, features)
         branches = self.evaluate(timestep, padded, latents, sharing)
-        return guide(branches.float(), self.plan.config.guidance)[: len(frames)].cpu()
+        return guide(branches.float(), self.plan.guidance)[: len(frames)].cpu()
 
     def evaluate(
         self, timestep: float, frames: Sequence[int], latents: Tensor, sharing: KeyframePass | Injection | None

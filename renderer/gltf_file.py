@@ -57,19 +57,19 @@ class Entry:
 
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number; without a default the key is required (so for all getters)."""
-        value = self.value.get(key, default)
+        value: Any = self.value.get(key, default)
         self._expect(_is_number(value), key, "a number")
         return float(value)
 
     def integer(self, key: str, default: int | None = None, *, below: int = 1 << 53) -> int:
         """An integer in [0, below)."""
-        value = self.value.get(key, default)
+        value: Any = self.value.get(key, default)
         expected = f"an integer from 0 to {below - 1}" if below < 1 << 53 else "an integer of at least 0"
         self._expect(_is_number(value) and value == int(value) and 0 <= value < below, key, expected)
         return int(value)
 
     def text(self, key: str, default: str | None = None) -> str:
-        value = self.value.get(key, default)
+        value: Any = self.value.get(key, default)
         self._expect(isinstance(value, str), key, "a text")
         return value
 
@@ -99,7 +99,7 @@ class Entry:
         return values
 
     def child(self, key: str) -> "Entry":
-        value = self.value.get(key)
+        value: Any = self.value.get(key)
         self._expect(isinstance(value, dict), key, "a JSON object")
         return Entry(self.file, f"{self.where}.{key}".removeprefix("its."), value)
 

@@ -77,12 +77,18 @@ def model_spec(config: ModelConfig) -> ModelSpec:
         )
     preset = PRESETS.get(config.name, Preset("", config.name))
     base, controlnet = config.base or preset.base, config.controlnet or preset.controlnet
+    if base == str(POCKET) and not POCKET.is_dir():
+        raise ModelError(
+            f"model=pocket: its weights are missing from {POCKET}; get the whole checkout, or train them with "
+            "`python jobs/train_pocket.py`"
+        )
     unet, vae = read_json(base, "unet/config.json"), read_json(base, "vae/config.json")
     if controlnet is None:
         read_json(base, "controlnet/config.json")
     else:
         read_json(controlnet, "config.json")
-    defaults = {"steps": 50, "guidance": 7.5, **(read_json(base, "render_defaults.json", optional=True) or {})}
+    own = Path(base) / "render_defaults.json"
+    defaults = {"steps": 50, "guidance": 7.5, **(read_json(base, own.name) if own.exists() else {})}
     try:
         vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
         depth = len(unet["block_out_channels"])
@@ -136,15 +142,9 @@ def known_scheduler(name: str) -> bool:
     )
 
 
-def read_json(base: str, file: str, optional: bool = False) -> dict[str, Any] | None:
-    """A JSON file of a model in a folder or on the hub. Raises ModelError where it is missing, unless optional."""
-    path = Path(base) / file
-    if not Path(base).is_dir():
-        if optional:
-            return None
-        path = fetch(base, file)
-    if optional and not path.exists():
-        return None
+def read_json(base: str, file: str) -> dict[str, Any]:
+    """A JSON file of a model in a folder or on the hub. Raises ModelError where it is missing."""
+    path = Path(base) / file if Path(base).is_dir() else fetch(base, file)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -50,7 +50,7 @@ class Network:
                 f"where there is a network `hf download {spec.base}` fetches a hub model"
             ) from error
         for module in (self.unet, self.controlnet, self.vae, self.text_encoder):
-            module.to(self.device).eval().requires_grad_(False)
+            module.eval().requires_grad_(False).to(self.device)
         self.feature_layers = share_attention(self.unet, layers)
 
     @torch.inference_mode()

@@ -26,7 +26,7 @@ class Textures:
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
         for frame in range(self.plan.frames):
             arrays = load_arrays(self.plan.texture_path(frame))
-            yield arrays["colour"].astype(np.float32) / 255, arrays["seen"]
+            yield np.float32(1 / 255) * arrays["colour"], arrays["seen"]
 
 
 def write_outputs(plan: Plan, folder: Path, advance: Callable[[], None], per_frame: Plan | None = None) -> None:

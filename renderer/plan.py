@@ -15,6 +15,8 @@ from renderer.load import load_scene
 from renderer.model import ModelSpec, model_spec
 from renderer.scene import Scene
 
+WORK = ".work"  # per-frame files of a render, in its output folder; gone when it is complete
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -46,6 +48,8 @@ class Plan:
     times: tuple[float, ...]
     cameras: tuple[Camera, ...]
     levels: tuple[int, ...]
+    steps: int
+    guidance: float
     keyframes: int
     device: str
     dtype: str
@@ -81,8 +85,11 @@ class Plan:
         return [tuple(range(i, min(i + n, self.frames))) for i in range(0, self.frames, n)]
 
 
-def make_plan(config: RenderConfig, work: Path, device: str, threads: int) -> tuple[Plan, Scene]:
-    """Resolve a validated configuration. device: cpu | cuda, what the workers have. Raises a UserError for what cannot be."""
+def make_plan(config: RenderConfig, folder: Path, device: str, threads: int) -> tuple[Plan, Scene]:
+    """Resolve a validated configuration; returns the loaded scene, too. Raises a UserError for what cannot be.
+
+    folder: the render's output. device: cpu | cuda, what the workers have. threads: of a CPU worker.
+    """
     spec = model_spec(config.model)
     resolution = config.resolution or spec.resolution
     size = (resolution, resolution) if isinstance(resolution, int) else (int(resolution[0]), int(resolution[1]))
@@ -90,11 +97,12 @@ def make_plan(config: RenderConfig, work: Path, device: str, threads: int) -> tu
         raise ConfigError(f"resolution={list(size)}: both sides must be multiples of {spec.vae_factor} for this model")
     method = config.method
     dtype = {"auto": "float16" if device == "cuda" else "float32"}.get(config.model.dtype, config.model.dtype)
+    steps, guidance = config.steps or spec.steps, spec.guidance if config.guidance is None else config.guidance
     resolved = replace(
         config,
         resolution=list(size),
-        steps=config.steps or spec.steps,
-        guidance=spec.guidance if config.guidance is None else config.guidance,
+        steps=steps,
+        guidance=guidance,
         model=replace(config.model, device=device, dtype=dtype),
     )
     scene = load_scene(config.scene, config.fps)
@@ -107,11 +115,13 @@ def make_plan(config: RenderConfig, work: Path, device: str, threads: int) -> tu
         times=times,
         cameras=tuple(camera_path(scene, config.scene.camera, times, size)),
         levels=spec.decoder_levels if method.layers == "decoder" else spec.levels,
+        steps=steps,
+        guidance=guidance,
         keyframes=min(method.keyframes, config.frames) if method.pre or method.post else 0,
         device=device,
         dtype=dtype,
         threads=threads,
-        work=work,
+        work=folder.resolve() / WORK,
     )
     return plan, scene
 

@@ -3,15 +3,18 @@
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from renderer.config import NoiseConfig
 from renderer.errors import SceneError
 from renderer.frames import FrameRenderer, NetworkCache
-from renderer.plan import Plan
+from renderer.outputs import write_outputs
+from renderer.plan import WORK, Plan
 from renderer.sampling import choose_keyframes, make_scheduler, normalise_latents
 from renderer.stage import merge_surveys
 
@@ -54,6 +57,32 @@ class InlineExecutor:
         return next(self.run(plan, method, [arguments]))[1]
 
 
+def render(plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool) -> list[str]:
+    """A whole render, from the set-up that has begun to the files in its folder; returns the sha256 of every frame.
+
+    compare: also render every frame on its own, for compare.mp4.
+    """
+    plan = survey(plan, executor, progress)
+    make_gbuffers(plan, executor, progress)
+    latents = denoise(plan, executor, progress)
+    hashes = decode(plan, executor, progress, latents)
+    per_frame = render_per_frame(plan, executor, progress) if compare else None
+    progress.phase("writing", plan.frames + 5 + compare)
+    unwrap(plan, executor, progress)
+    write_outputs(plan, folder, progress.advance, per_frame)
+    return hashes
+
+
+def render_per_frame(plan: Plan, executor: Executor, progress: Progress) -> Plan:
+    """The same render with every frame on its own, from one noise, for the comparison."""
+    method = replace(plan.config.method, name="per_frame", keyframes=0, adain_until=0.0)
+    config = replace(plan.config, method=method, noise=NoiseConfig(kind="fixed"))
+    alone = replace(plan, config=config, keyframes=0, work=plan.work / "per_frame" / WORK)
+    make_gbuffers(alone, executor, progress)
+    decode(alone, executor, progress, denoise(alone, executor, progress))
+    return alone
+
+
 def survey(plan: Plan, executor: Executor, progress: Progress) -> Plan:
     """The plan that knows the whole clip. Raises SceneError where no hero is ever in view."""
     chunks = plan.chunks()
@@ -78,7 +107,7 @@ def make_gbuffers(plan: Plan, executor: Executor, progress: Progress) -> None:
 def denoise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
     """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step (DESIGN.md section 2)."""
     config, method = plan.config, plan.config.method
-    scheduler = make_scheduler(plan.spec, config.steps)
+    scheduler = make_scheduler(plan.spec, plan.steps)
     chunks = plan.chunks()
     noise = _in_order(executor.run(plan, "noise", [(chunk,) for chunk in chunks]))
     latents = torch.cat([part for part, _ in noise]) * scheduler.init_noise_sigma

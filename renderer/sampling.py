@@ -15,7 +15,6 @@ MIN_BACKGROUND = 64  # latent pixels; fewer say too little about a frame's colou
 def make_scheduler(spec: ModelSpec, steps: int) -> Any:
     """A diffusers scheduler with its timesteps set."""
     config = read_json(spec.base, "scheduler/scheduler_config.json")
-    assert config is not None
     name, options = SCHEDULERS.get(spec.scheduler or "", (spec.scheduler or config["_class_name"], {}))
     scheduler = getattr(diffusers, name).from_config(config, **options)
     scheduler.set_timesteps(steps)

@@ -77,7 +77,7 @@ class Stage:
             picture = self.gbuffer(frame, plan.size, vertices, caster)
             latent = self.gbuffer(frame, plan.latent_size, vertices, caster)
             control = control_image(picture, survey.near, survey.far)
-            arrays = {
+            arrays: dict[str, NDArray] = {
                 "control": control,
                 "noise": surface_keys(latent, self.geometry, noise_sides, camera, plan.config.noise.texels),
                 "background": latent.triangle < 0,

@@ -7,7 +7,6 @@ level, and a layer only sums: F̄[p] = Σ_j weight[p, j] · features[index[p, j]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from renderer.camera import Camera
 from renderer.correspondence import Correspondence, bilinear, normalise
 
 
-class Sources(NamedTuple):
+@dataclass(frozen=True)
+class Sources:
     """Where P pixels find their unified feature among the keyframes' K·T tokens.
 
     index: int64 [P, 4K], weight: float32 [P, 4K], rows sum to 1, or to 0 where no keyframe sees the pixel's surface point.
@@ -57,7 +57,7 @@ def sources(frames: Sequence[View], keyframes: Sequence[View], heroes: int, rule
     tokens = keyframes[0].correspondence.object.size
     index = np.stack([pixel + k * tokens for k, (pixel, _) in enumerate(samples)], axis=1)  # [P, K, 4]
     weight = np.stack([weight for _, weight in samples], axis=1)
-    share = view_shares(weight.any(axis=2), rule)
+    share = view_shares(np.any(weight, axis=2), rule)
     return Sources(
         torch.from_numpy(index.reshape(len(index), -1).astype(np.int64)),
         torch.from_numpy((weight * share[..., None]).reshape(len(index), -1).astype(np.float32)),

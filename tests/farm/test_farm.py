@@ -95,7 +95,7 @@ def test_the_same_command_again_has_nothing_to_do(small, undisturbed, tmp_path):
 def farm(small, tmp_path_factory):
     """Two workers, a surveyed plan, and what one process computes for it."""
     config = submission(small(), tmp_path_factory.mktemp("farm"), name="local", workers=2)
-    plan, _ = make_plan(config, Path(config.output.dir) / ".work", "cpu", threads=1)
+    plan, _ = make_plan(config, Path(config.output.dir), "cpu", threads=1)
     plan = survey(plan, InlineExecutor(), Silent())
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
