@@ -93,7 +93,7 @@ def camera_path(scene: Scene, config: CameraConfig, times: Sequence[float], size
 
     centres = np.array([0.5 * (hull.min(axis=0) + hull.max(axis=0)) for hull in hulls])
     move = config.move if config.move != "auto" else _suitable_move(scene, hulls, centres)
-    pivots = _smooth(centres, times) if move == "follow" else np.broadcast_to(0.5 * (low + high), centres.shape)
+    pivots = _smooth(centres, phases) if move == "follow" else np.broadcast_to(0.5 * (low + high), centres.shape)
 
     phase = np.arange(len(times)) / len(times)
     turn = 0.0
@@ -165,17 +165,21 @@ def _suitable_move(scene: Scene, hulls: list[NDArray], centres: NDArray[np.float
     return "follow" if np.linalg.norm(centres - centres[0], axis=1).max() > size else "static"
 
 
-def _smooth(path: NDArray[np.float64], times: Sequence[float]) -> NDArray[np.float64]:
-    """Gaussian mean over time, [F, 3]; the path goes on straight beyond its ends, so that a steady walk stays unchanged."""
-    if len(path) < 2:
-        return path
-    step = (times[-1] - times[0]) / (len(times) - 1)
-    sigma = SMOOTHING / step if step > 0 else 1.0
-    reach = min(int(np.ceil(3 * sigma)), len(path) - 1)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    padded = np.pad(path, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, len(weights), axis=0)  # [F, 3, window]
-    return np.asarray(windows @ (weights / weights.sum()), np.float64)
+def _smooth(path: NDArray[np.float64], phases: Sequence[float]) -> NDArray[np.float64]:
+    """Gaussian mean over time, [F, 3]. phases: seconds within the cycle; where a new cycle begins the hero jumps, and so do we.
+
+    The path goes on straight beyond its ends, so that a steady walk stays unchanged.
+    """
+    smoothed = []
+    for run in np.split(np.arange(len(path)), np.flatnonzero(np.diff(phases) < 0) + 1):
+        reach = len(run) - 1
+        sigma = SMOOTHING * reach / max(phases[run[-1]] - phases[run[0]], 1e-9)  # frames
+        reach = min(int(np.ceil(3 * sigma)), reach)
+        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-9)) ** 2)
+        padded = np.pad(path[run], ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, len(weights), axis=0)  # [frames, 3, window]
+        smoothed.append(windows @ (weights / weights.sum()))
+    return np.concatenate(smoothed)
 
 
 def _rotation(azimuth: float, elevation: float) -> NDArray[np.float64]:

@@ -78,7 +78,7 @@ PIECES: tuple[tuple[tuple[str, ...], Point, Point, Point], ...] = (
 
 @dataclass(frozen=True)
 class Part:
-    """A limb or, with a == b, an ellipsoid of half axes `half` (times the radius)."""
+    """A limb that tapers from a to b (half = 1), or an ellipsoid of these half axes (a = b, radii = 1)."""
 
     bone: str
     a: Array
@@ -145,9 +145,10 @@ def figure() -> Figure:
 def _unwrap(vertices: Array, faces: NDArray[np.int32], weights: Array) -> NDArray[np.float32]:
     """Two half shells each of head, torso, arms and legs, laid flat: corner UVs [T, 3, 2]."""
     pieces = [(bones, np.array(place), np.array(out), np.array(up)) for bones, place, out, up in PIECES]
-    for bones, *vectors in pieces[2:4]:  # those on the left, mirrored
-        place, out, up = (vector * [-1.0, 1.0, 1.0] for vector in vectors)
-        pieces.append((tuple(bone.replace(".L", ".R") for bone in bones), place, out, up))
+    for bones, *vectors in pieces.copy():
+        if bones[0].endswith(".L"):
+            place, out, up = (vector * [-1.0, 1.0, 1.0] for vector in vectors)
+            pieces.append((tuple(bone.replace(".L", ".R") for bone in bones), place, out, up))
     owned = np.stack([weights[:, [b in bones for b in BONES]].sum(axis=1) for bones, *_ in pieces], axis=-1)
     piece = owned[faces].sum(axis=1).argmax(axis=1)
     centres = vertices[faces].mean(axis=1)
@@ -210,9 +211,8 @@ def _onto_surface(points: Array, coefficients: Array, low: Array) -> Array:
 def _averaging(count: int, faces: NDArray[np.int32]) -> csr_array:
     """The matrix that replaces a vertex by the mean of itself and its neighbours."""
     itself = np.arange(count)
-    i = np.concatenate(
-        [faces[:, 0], faces[:, 1], faces[:, 2], itself]
-    )  # every edge belongs to two triangles, once each way
+    # a closed surface has every edge twice, once each way
+    i = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2], itself])
     j = np.concatenate([faces[:, 1], faces[:, 2], faces[:, 0], itself])
     links = coo_array((np.ones(len(i)), (i, j)), shape=(count, count)).tocsr()
     return diags_array(1 / links.sum(axis=1)) @ links

@@ -125,6 +125,13 @@ def test_auto_follows_who_travels_and_stands_still_otherwise():
     assert all((camera.view == still[0].view).all() for camera in still)
 
 
+def test_following_survives_the_end_of_the_cycle():
+    times = [i / 12 for i in range(60)]  # two and a half cycles of a walk that starts over
+    cameras = camera_path(_walker(), CameraConfig(move="follow"), times, (256, 256))
+    hips = [c.project(_walker().at(t)[0][:1], (256, 256))[0][0] for c, t in zip(cameras, times, strict=True)]
+    assert np.ptp(hips, axis=0).max() < 20
+
+
 def test_the_camera_looks_from_the_asked_side():
     camera = camera_path(build("flag"), CameraConfig(azimuth=90, elevation=20), TIMES, (256, 256))[0]
     np.testing.assert_allclose(camera.view[2, :3], [np.cos(radians(20)), np.sin(radians(20)), 0], atol=1e-9)
