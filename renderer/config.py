@@ -24,7 +24,7 @@ class SceneConfig:
     name: str = key("dancer", "a built-in scene, or a path: .glb .gltf .obj .ply .stl, or a folder of .obj frames")
     clip: str | None = key(None, "animation of the file, by name; null: the first")
     ground: bool | None = key(None, "ground plane; null: what suits the scene")
-    rasteriser: str = key("embree", "embree | nvdiffrast (CUDA; install it from its repository)")
+    rasteriser: str = key("embree", "embree | nvdiffrast (CUDA; the extra of that name)")
     dome: bool = key(True, "a dome gives the background a surface, so that it moves with the camera")
     camera: CameraConfig = field(default_factory=CameraConfig)
 

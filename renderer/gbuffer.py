@@ -111,7 +111,7 @@ def gather(geometry: Geometry, vertices: NDArray[np.floating], camera: Camera, h
         triangle=triangle,
         barycentrics=barycentrics,
         uv=uv.reshape(height, width, 2),
-        inverse_depth=(np.float32(1) / depth).reshape(height, width),
+        inverse_depth=np.reciprocal(depth).reshape(height, width),
         normal=normal.reshape(height, width, 3),
     )
 

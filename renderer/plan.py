@@ -13,6 +13,7 @@ from renderer.errors import ConfigError
 from renderer.gbuffer import Geometry
 from renderer.load import load_scene
 from renderer.model import ModelSpec, model_spec
+from renderer.rasterise import check_backend
 from renderer.scene import Scene
 
 WORK = ".work"  # per-frame files of a render, in its output folder; gone when it is complete
@@ -90,6 +91,7 @@ def make_plan(config: RenderConfig, folder: Path, device: str, threads: int) -> 
 
     folder: the render's output. device: cpu | cuda, what the workers have. threads: of a CPU worker.
     """
+    check_backend(config.scene.rasteriser)
     spec = model_spec(config.model)
     resolution = config.resolution or spec.resolution
     size = (resolution, resolution) if isinstance(resolution, int) else (int(resolution[0]), int(resolution[1]))

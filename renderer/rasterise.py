@@ -1,6 +1,7 @@
 """Which triangle does each pixel show, and where on it? Embree everywhere, nvdiffrast where asked for; one answer from both."""
 
 import functools
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -80,17 +81,22 @@ def bounding_box(vertices: NDArray[np.floating], camera: Camera, size: tuple[int
     return slice(top, bottom), slice(left, right)
 
 
+def check_backend(backend: str) -> None:
+    """Raises ModelError where a backend is not installed. Imports nothing."""
+    if backend == "nvdiffrast" and importlib.util.find_spec("nvdiffrast") is None:
+        raise ModelError(
+            "scene.rasteriser=nvdiffrast: not installed; its licence is non-commercial, so it is an extra: "
+            "`pip install --no-build-isolation '.[nvdiffrast]'`, or use scene.rasteriser=embree"
+        )
+
+
 @functools.cache
 def nvdiffrast_context() -> tuple[Any, Any]:
     """nvdiffrast's module and one CUDA context for this process. Raises ModelError where it cannot run."""
-    try:
-        import nvdiffrast.torch as dr
-        import torch
-    except ImportError as error:
-        raise ModelError(
-            f"scene.rasteriser=nvdiffrast: {error}; install nvdiffrast from its repository (its licence is non-commercial) "
-            "or use scene.rasteriser=embree"
-        ) from error
+    check_backend("nvdiffrast")
+    import nvdiffrast.torch as dr
+    import torch
+
     if not torch.cuda.is_available():
         raise ModelError("scene.rasteriser=nvdiffrast: there is no CUDA device here; use scene.rasteriser=embree")
     return dr, dr.RasterizeCudaContext()
