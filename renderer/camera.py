@@ -11,7 +11,7 @@ from renderer.errors import ConfigError, SceneError
 from renderer.scene import Scene
 
 MOVES = ("auto", "static", "orbit", "dolly", "follow", "file")
-ELEVATION = 10.0  # degrees: low enough to show the horizon, high enough to show the ground
+ELEVATION = 5.0  # degrees: high enough to show the ground, low enough for what stands behind the hero
 MAX_ELEVATION = 89.0  # degrees; at the pole "up" has no direction
 MIN_FOV, MAX_FOV = 1.0, 169.0  # degrees
 MIN_FILL = 0.05

@@ -17,6 +17,7 @@ from renderer.scene import Object, Scene
 
 SAMPLES = 16  # times of a clip at which its triangles and its lowest point are looked at
 FARTHEST = 1e18  # coordinates beyond overflow float32 once squared
+FROM_THE_SIDE = 60.0  # degrees; what is longer than wide, such as an animal or a car, shows little from the front
 SLIVER = 1e-7  # height / longest edge below which a triangle's area is rounding
 
 
@@ -143,7 +144,11 @@ def clean(scene: Scene, file: str) -> Scene:
         return result
 
     objects = tuple(part for _, part, _ in parts)
-    return replace(scene, objects=objects, positions=positions, ground=float(ground), notes=tuple(notes))
+    width, _, length = np.ptp(np.concatenate(positions(0.0)), axis=0)
+    azimuth = FROM_THE_SIDE if length > 1.5 * width else scene.azimuth
+    return replace(
+        scene, objects=objects, positions=positions, ground=float(ground), azimuth=azimuth, notes=tuple(notes)
+    )
 
 
 def _is_flat(points: NDArray[np.float32], faces: NDArray[np.int32]) -> NDArray[np.bool_]:
