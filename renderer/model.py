@@ -113,7 +113,7 @@ def model_spec(config: ModelConfig) -> ModelSpec:
 
 
 def weights_hash(spec: ModelSpec) -> str:
-    """sha256 over a model's weight files: their names, sizes and first MiB. Hub models count by repository and commit."""
+    """sha256 over a model's files: their names, sizes and first MiB. Hub models count by repository and commit."""
     digest = hashlib.sha256()
     for base in (spec.base, spec.controlnet):
         if base is None:
@@ -123,22 +123,24 @@ def weights_hash(spec: ModelSpec) -> str:
                 f"{base}@{fetch(base, 'config.json' if base == spec.controlnet else 'unet/config.json')}".encode()
             )
             continue
-        for path in sorted(Path(base).rglob("*.safetensors")):
+        for path in sorted(path for path in Path(base).rglob("*") if path.suffix in (".safetensors", ".json", ".txt")):
             with path.open("rb") as file:
                 digest.update(f"{path.relative_to(base)}:{path.stat().st_size}:".encode() + file.read(2**20))
     return digest.hexdigest()
 
 
 def known_scheduler(name: str) -> bool:
-    """Is this one of our short names, or a class in diffusers? Looked up as text, as importing diffusers takes seconds."""
+    """Is this one of our short names, or a scheduler of diffusers for images? Looked up as text: importing it takes seconds."""
     if name in SCHEDULERS:
         return True
     package = importlib.util.find_spec("diffusers")
     assert package is not None
     assert package.origin is not None
-    files = Path(package.origin).parent.glob("schedulers/scheduling_*.py")
+    sources = (file.read_text("utf-8") for file in Path(package.origin).parent.glob("schedulers/scheduling_*.py"))
     return any(
-        re.search(rf"^class {re.escape(name)}\(", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files
+        re.search(rf"^class {re.escape(name)}\(SchedulerMixin", source, re.MULTILINE)
+        and "def scale_model_input" in source
+        for source in sources
     )
 
 
