@@ -11,6 +11,19 @@ from renderer.config import MethodConfig, ModelConfig, RenderConfig, SceneConfig
 PER_FRAME = MethodConfig(name="per_frame", keyframes=0, pre=False, post=False, adain_until=0.0)
 
 
+class Quiet:
+    """Progress that nobody looks at."""
+
+    def phase(self, name, total):
+        pass
+
+    def advance(self, units=1):
+        pass
+
+
+QUIET = Quiet()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread(tmp_path_factory):
     """Results to the last bit do not depend on this machine's cores, and nothing is cached in the person's home."""
