@@ -52,11 +52,21 @@ class Camera:
 
     def rays(self, size: tuple[int, int]) -> NDArray[np.float64]:
         """Directions through the pixel centres, [height, width, 3], in world space, of length 1 along the camera's axis."""
-        width, height = size
         right, up, backward = self.view[:3, :3]
-        x = (np.arange(width) + 0.5 - 0.5 * width)[None, :, None] / self.focal(size)
-        y = (0.5 * height - np.arange(height) - 0.5)[:, None, None] / self.focal(size)
+        x, y = self._grid(size)
+        return x[..., None] * right + (y[..., None] * up - backward)
+
+    def slopes(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The rays' y alone, [height, width]: how steeply each looks up."""
+        right, up, backward = self.view[:3, 1]
+        x, y = self._grid(size)
         return x * right + (y * up - backward)
+
+    def _grid(self, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixel centres in units of the focal length, x [1, width] to the right and y [height, 1] up."""
+        width, height = size
+        x, y = np.arange(width) + 0.5 - 0.5 * width, 0.5 * height - np.arange(height) - 0.5
+        return x[None, :] / self.focal(size), y[:, None] / self.focal(size)
 
 
 def check(config: CameraConfig) -> None:

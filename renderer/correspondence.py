@@ -68,7 +68,7 @@ def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground
     """Does a ray from the camera reach these points [N, 3]? The ground hides what lies below it."""
     rays = points - camera.position
     _, distance = caster.cast(camera.position, rays)
-    return np.minimum(distance, ground_distance(ground, camera, rays)) > 1 - REACHED
+    return np.minimum(distance, ground_distance(ground, camera, rays[:, 1])) > 1 - REACHED
 
 
 def bilinear(

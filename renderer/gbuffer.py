@@ -95,15 +95,16 @@ def gather(geometry: Geometry, vertices: NDArray[np.floating], camera: Camera, h
     uv[hero] = np.einsum("pcu,pc->pu", np.take(geometry.corner_uv, face, axis=0), weights)
 
     if geometry.ground is not None and camera.position[1] > geometry.ground:
-        rays = camera.rays((width, height)).reshape(-1, 3)  # of length 1 along the axis
-        downward = np.flatnonzero(rays[:, 1] < -HORIZON)
-        distance = ground_distance(geometry.ground, camera, rays[downward]).astype(np.float32)
+        slopes = camera.slopes((width, height)).ravel()
+        downward = np.flatnonzero(slopes < -HORIZON)
+        distance = ground_distance(geometry.ground, camera, slopes[downward]).astype(np.float32)
         nearer = distance < depth[downward] * (1 - IN_FRONT)
         on_ground = downward[nearer]
         depth[on_ground], obj[on_ground], normal[on_ground] = distance[nearer], geometry.heroes, (0, 1, 0)
         hidden = on_ground[triangle.reshape(-1)[on_ground] >= 0]
-        triangle, barycentrics = triangle.copy(), barycentrics.copy()
-        triangle.reshape(-1)[hidden], barycentrics.reshape(-1, 3)[hidden], uv[hidden] = -1, 0, 0
+        if len(hidden):
+            triangle, barycentrics = triangle.copy(), barycentrics.copy()
+            triangle.reshape(-1)[hidden], barycentrics.reshape(-1, 3)[hidden], uv[hidden] = -1, 0, 0
 
     return GBuffer(
         camera=camera,
@@ -124,10 +125,10 @@ def facing_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer], c
     return (normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)).astype(np.float32)
 
 
-def ground_distance(ground: float | None, camera: Camera, directions: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Where rays from the camera, [..., 3], meet the ground from above, in units of their length; inf where they do not."""
+def ground_distance(ground: float | None, camera: Camera, slopes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Where rays from the camera meet the ground from above, in units of their length; inf where they do not. slopes: their y."""
     height = np.inf if ground is None else camera.position[1] - ground
-    down = -directions[..., 1]
+    down = -slopes
     return np.where((down > 0) & (height > 0), height / np.where(down > 0, down, 1), np.inf)
 
 
