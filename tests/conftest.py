@@ -120,7 +120,7 @@ def tokenizer(folder: Path) -> dict[str, int]:
 def small(checkpoint):
     """small(**changes) → RenderConfig: five frames of 64², three steps, the small model."""
     base = RenderConfig(
-        scene=SceneConfig(name="bounce"),
+        scene=SceneConfig(name="flag"),
         prompt="a tin toy",
         negative_prompt="blur",
         seed=3,

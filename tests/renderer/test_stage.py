@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+from conftest import QUIET
+
+from renderer.arrays import load_arrays
+from renderer.config import CameraConfig, MethodConfig, NoiseConfig, SceneConfig
+from renderer.errors import SceneError
+from renderer.frames import FrameRenderer, NetworkCache
+from renderer.plan import geometry, make_plan
+from renderer.render import InlineExecutor, make_gbuffers, survey
+from renderer.stage import Stage, merge_surveys
+from renderer.video import read_png, write_png
+
+
+@pytest.fixture
+def surveyed(small, tmp_path):
+    """surveyed(**changes) → a plan that knows its clip, and its stage."""
+
+    def make(**changes):
+        plan, _ = make_plan(small(**changes), tmp_path, "cpu", 1)
+        plan = survey(plan, InlineExecutor(), QUIET)
+        return plan, Stage(plan)
+
+    return make
+
+
+def test_the_survey_knows_the_whole_clip(surveyed):
+    plan, stage = surveyed()
+    gbuffers = [stage.gbuffer(frame, plan.latent_size, *stage.pose(frame)) for frame in range(plan.frames)]
+    inverse = np.concatenate([g.inverse_depth[g.inverse_depth > 0] for g in gbuffers])
+    assert plan.survey.near == inverse.max()
+    assert plan.survey.far == inverse.min()
+    for number in range(stage.geometry.heroes):
+        assert plan.survey.areas[number] == max((g.object == number).sum() for g in gbuffers)
+    assert plan.survey.coverage == pytest.approx(np.mean([g.triangle >= 0 for g in gbuffers]))
+
+
+def test_surveys_of_chunks_merge_into_that_of_the_clip(surveyed):
+    _, stage = surveyed()
+    parts = [(0, 1, 2), (3,), (4,)]
+    merged = merge_surveys([stage.survey(part) for part in parts], [len(part) for part in parts])
+    whole = stage.survey(range(5))
+    assert (merged.near, merged.far, merged.areas) == (whole.near, whole.far, whole.areas)
+    assert merged.coverage == pytest.approx(whole.coverage)
+
+
+def test_what_lies_in_a_frames_file(surveyed):
+    plan, stage = surveyed()
+    stage.make_gbuffers([2])
+    arrays = stage.arrays(2)
+    assert plan.levels == (0, 1)
+    assert arrays["control"].shape == (64, 64)
+    assert arrays["noise"].shape == arrays["background"].shape == (8, 8)
+    assert np.array_equal(arrays["background"], stage.view(2, 0).correspondence.texel < 0)
+    for level, side in ((0, 8), (1, 4)):
+        table = stage.view(2, level).correspondence
+        assert table.object.shape == table.texel.shape == (side, side)
+        texels = stage.texels((side, side), plan.config.method.texels)
+        assert len(table.pixel) == len(table.weight) == len(texels.object)
+        assert table.pixel.max() < side**2
+        assert (table.weight > 0).any()
+    assert read_png(plan.guide_path(2)).shape[0] >= 64
+
+
+def test_control_images_share_their_constants(surveyed):
+    plan, stage = surveyed()
+    stage.make_gbuffers(range(5))
+    for frame in range(5):
+        gbuffer = stage.gbuffer(frame, plan.size, *stage.pose(frame))
+        control, surface = stage.arrays(frame)["control"], gbuffer.inverse_depth > 0
+        wanted = 0.1 + 0.9 * (gbuffer.inverse_depth - plan.survey.far) / (plan.survey.near - plan.survey.far)
+        np.testing.assert_allclose(control[surface], wanted[surface].clip(0.1, 1), atol=1e-6)
+        assert (control[~surface] == 0).all()
+
+
+def test_frames_on_their_own_need_no_correspondence(surveyed):
+    plan, stage = surveyed(method=MethodConfig(keyframes=0))
+    assert plan.keyframes == 0
+    assert set(stage.arrays(0)) == {"control", "noise", "background"}
+
+
+def test_a_missing_file_is_made_again_and_is_the_same(surveyed):
+    plan, stage = surveyed()
+    stage.make_gbuffers(range(5))
+    before = {name: array.copy() for name, array in stage.arrays(3).items()}
+    plan.arrays_path(3).unlink()
+    plan.guide_path(3).unlink()
+    again = Stage(plan).arrays(3)
+    assert again.keys() == before.keys()
+    assert all(np.array_equal(again[name], before[name]) for name in before)
+    assert plan.guide_path(3).exists()
+
+
+def test_levels_follow_the_layers_and_odd_sizes_round_up(small, tmp_path):
+    plan, _ = make_plan(small(resolution=[88, 56]), tmp_path, "cpu", 1)
+    assert plan.latent_size == (11, 7)
+    assert plan.level_size(1) == (6, 4)
+
+
+def test_chunks_are_a_function_of_the_render(small, tmp_path):
+    plan, _ = make_plan(small(frames=5, chunk=2), tmp_path, "cpu", 1)
+    assert plan.chunks() == [(0, 1), (2, 3), (4,)]
+    assert make_plan(small(frames=1, chunk=8), tmp_path, "cpu", 1)[0].chunks() == [(0,)]
+
+
+def test_nothing_in_view_is_the_persons_mistake(small, tmp_path):
+    plan, _ = make_plan(small(), tmp_path, "cpu", 1)
+    for camera in plan.cameras:
+        camera.view[:3, 3] += [0, 0, 1000]  # everything is behind it
+    with pytest.raises(SceneError, match="in view"):
+        survey(plan, InlineExecutor(), QUIET)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name", "ground"), [(None, "flag", 0.0), (False, "flag", None), (None, "fish", None)]
+)
+def test_the_ground_is_what_the_scene_or_the_person_wants(small, tmp_path, wanted, name, ground):
+    _, scene = make_plan(small(scene=SceneConfig(name=name)), tmp_path, "cpu", 1)
+    uvs = [part.corner_uv for part in scene.objects]
+    assert geometry(scene, SceneConfig(name=name, ground=wanted), uvs).ground == ground
+    floating = geometry(scene, SceneConfig(name=name, ground=True), uvs)
+    assert floating.ground == pytest.approx(min(p[:, 1].min() for p in scene.at(0.0)), abs=0.05)
+
+
+def test_objects_become_one_mesh(surveyed):
+    _, stage = surveyed()
+    whole, vertices = stage.geometry, np.concatenate(stage.scene.at(0.0))
+    assert np.array_equal(whole.rest, vertices)
+    assert whole.heroes == len(stage.scene.objects)
+    first = 0
+    for number, (part, points) in enumerate(zip(stage.scene.objects, stage.scene.at(0.0), strict=True)):
+        mine = whole.face_object == number
+        assert np.array_equal(vertices[whole.faces[mine]], points[part.faces])
+        assert np.array_equal(whole.corner_uv[mine], stage.chart_uvs[number])
+        first += len(points)
+    assert first == len(vertices)
+
+
+@pytest.mark.parametrize("kind", ["uv", "fixed", "random"])
+def test_noise_by_kind(surveyed, kind):
+    plan, _ = surveyed(noise=NoiseConfig(kind=kind), resolution=128)
+    renderer = FrameRenderer(plan, NetworkCache())
+    noise, background = renderer.noise(range(5))
+    assert noise.shape == (5, 4, 16, 16)
+    assert background.shape == (5, 16, 16)
+    alone = [renderer.noise([frame])[0][0] for frame in (4, 0)]
+    assert np.array_equal(noise[4], alone[0])
+    assert np.array_equal(noise[0], alone[1])
+    equal = (noise[0] == noise[1]).float().mean()
+    assert {"uv": 0.1 < equal < 1, "fixed": equal == 1, "random": equal == 0}[kind]
+
+
+def test_a_steady_picture_unwraps_to_a_steady_texture(surveyed):
+    """A picture painted by what each pixel shows comes back from the texture, at every texel that is seen."""
+    plan, stage = surveyed(scene=SceneConfig(name="flag", camera=CameraConfig(move="static")))
+    texels = stage.picture_texels
+    palette = np.random.default_rng(0).integers(0, 256, (stage.geometry.heroes + 2, 3)).astype(np.uint8)
+    for frame in (0, 3):
+        gbuffer = stage.gbuffer(frame, plan.size, *stage.pose(frame))
+        write_png(plan.picture_path(frame), palette[gbuffer.object])
+    stage.unwrap([0, 3])
+    for frame in (0, 3):
+        texture = load_arrays(plan.texture_path(frame))
+        assert texture["colour"].dtype == np.uint8
+        assert 0.1 < texture["seen"].mean() < 0.9
+        assert np.array_equal(texture["colour"][texture["seen"]], palette[texels.object[texture["seen"]]])
+        assert (texture["colour"][~texture["seen"]] == 0).all()
+
+
+def test_make_gbuffers_covers_every_frame(small, tmp_path):
+    plan, _ = make_plan(small(method=MethodConfig(keyframes=0)), tmp_path, "cpu", 1)
+    executor = InlineExecutor()
+    plan = survey(plan, executor, QUIET)
+    make_gbuffers(plan, executor, QUIET)
+    assert all(plan.arrays_path(frame).exists() and plan.guide_path(frame).exists() for frame in range(5))
