@@ -1,12 +1,17 @@
 """What many tests need: a small model with random weights in diffusers layout, and settings that render in a second."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from renderer.config import MethodConfig, ModelConfig, RenderConfig, SceneConfig
+
+# Read when torch and the hub's client are first imported: the last bits do not depend on this machine's cores, and no test
+# waits for a network.
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 PER_FRAME = MethodConfig(name="per_frame", keyframes=0, pre=False, post=False, adain_until=0.0)
 
@@ -25,14 +30,10 @@ QUIET = Quiet()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread(tmp_path_factory):
-    """Results to the last bit do not depend on this machine's cores, and nothing is cached in the person's home."""
-    import torch
-
-    torch.set_num_threads(1)
+def _cache(tmp_path_factory):
+    """Nothing is cached in the person's home."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("HF_HUB_OFFLINE", "1")
         yield
 
 

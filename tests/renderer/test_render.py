@@ -185,7 +185,7 @@ def test_short_clips(small, tmp_path, frames, keyframes, chunk):
 
 def test_keyframes_are_drawn_anew_at_each_step(small, tmp_path):
     executor = Inline()
-    run(small(frames=12, chunk=6, steps=6, method=MethodConfig(keyframes=3, until=0.5)), tmp_path, executor)
+    run(small(frames=8, chunk=8, steps=6, method=MethodConfig(keyframes=3, until=0.5)), tmp_path, executor)
     assert len(executor.keyframes) == 3, "only in the first half of the steps"
     assert len({tuple(keyframes) for keyframes in executor.keyframes}) == 3
 
