@@ -83,7 +83,10 @@ def start_ray(farm: FarmConfig) -> None:
     # Keyframe features are read from shared memory as they lie there.
     environment = {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
     os.environ |= environment
-    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes to it
+    if farm.name == "cluster" and has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray presents a token by itself only where it finds the cluster
+    for message in ("The given NumPy array is not writable", "Zero-copy tensor serialization"):
+        warnings.filterwarnings("ignore", message)  # nobody writes to them
     import ray
 
     if ray.is_initialized():
@@ -101,11 +104,17 @@ def start_ray(farm: FarmConfig) -> None:
         except ConnectionError as error:
             raise ConfigError(
                 f"farm=cluster: no Ray cluster answers at {farm.address or 'auto'}; start one with `ray start --head`, "
-                "give ray.address=HOST:PORT, or use farm=local"
+                "give ray.address=HOST:PORT, put the cluster's token into ~/.ray/auth_token, or use farm=local"
             ) from error
     else:
         cpus = max(os.cpu_count() or 1, farm.threads * (farm.workers or 1))
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+
+
+def has_token() -> bool:
+    """Is there a token for Ray clusters, where Ray looks for it?"""
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def stop_ray() -> None:
