@@ -33,6 +33,7 @@ class RayExecutor:
         self.on_change = on_change
         self.arriving: dict[Any, Any] = {}
         self.addresses: dict[Any, Worker] = {}
+        self.heirs: dict[Any, Any] = {}
         gpu = machine.device == "cuda"
         self.actor: Any = ray.remote(num_gpus=1 if gpu else 0, num_cpus=0 if gpu else threads)(RenderWorker)
         self.store: Any = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
@@ -120,11 +121,11 @@ class RayExecutor:
                 return
 
     def replace(self, dead: Any) -> Any:
-        """A new worker in the place of a dead one."""
-        worker = self.start_worker()
-        self.workers[self.workers.index(dead)] = worker
-        self.addresses.pop(dead, None)
-        return worker
+        """The worker in the place of a dead one. A death may be noticed twice: by its chunk, and by the keyframe pass."""
+        if dead not in self.heirs:
+            self.heirs[dead] = self.workers[self.workers.index(dead)] = self.start_worker()
+            self.addresses.pop(dead, None)
+        return self.heirs[dead]
 
     def plan(self, plan: Plan) -> tuple[str, list[Any]]:
         """A plan's name on the farm and the reference to it; it travels once."""

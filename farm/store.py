@@ -28,8 +28,12 @@ class FeatureStore:
         self.peak = 0
 
     def publish(self, key: Key, reference: list[Any], size: int, readers: int) -> None:
-        """Features exist now, and readers 0..readers-1 will each use them once."""
-        self.entries[key] = Entry(reference, size, set(range(readers)))
+        """Features exist now, and readers 0..readers-1 will each use them once.
+
+        Features that were lost and made again are still for those only who had not used them.
+        """
+        lost = self.entries.get(key)
+        self.entries[key] = Entry(reference, size, lost.waiting if lost else set(range(readers)))
         self.peak = max(self.peak, self.bytes())
 
     def find(self, key: Key) -> list[Any] | None:
