@@ -1,0 +1,121 @@
+"""The whole training, stage after stage, each cached when it is done."""
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from jobs.pocket import autoencoding, critic, dataset, diffusion, evaluation, judge, networks, shipping, tokenizer
+from jobs.pocket.dataset import Captions, Dataset
+from jobs.pocket.shipping import GUIDANCE, STEPS, Pocket
+from jobs.pocket.team import Team
+from jobs.train_pocket import Settings
+
+
+def stage(team: Team, path: Path, empty: Callable[[], nn.Module], train: Callable[[], nn.Module]) -> Any:
+    """A trained network, from its file if there is one; everybody reads the leader's."""
+    if not path.exists():
+        trained = train()
+        if team.leads:
+            torch.save(trained.state_dict(), path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").rename(path)
+        team.synchronize()
+    team.log(path.stem, "ready")
+    model = empty()
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return networks.placed(model, team.device).eval().requires_grad_(False)
+
+
+def set_precision() -> None:
+    """Matrix products in TF32. The compiler's cache tells settings apart, so that every process has to make the
+    same ones."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+
+
+def precompile(share: int, vocabulary: int) -> None:
+    """Compile denoiser and autoencoder in a process of its own while pictures are rendered; the compiler's cache
+    is shared."""
+    set_precision()
+    device = torch.device("cuda")
+    alone = Team(1, 1, device, 0.0)
+    byte = lambda *shape: torch.zeros(*shape, dtype=torch.uint8, device=device)  # noqa: E731
+    latents, ids = (
+        torch.zeros(share, 4, 32, 32, device=device),
+        torch.zeros(share, 1, tokenizer.TEXT_LENGTH, dtype=torch.int32, device=device),
+    )
+    diffusion.train(
+        alone, latents, byte(share, 1, 256, 256), ids, ids[0, 0].long(), vocabulary, 0, True, steps=1, batch=share
+    )
+    data = Dataset(byte(64, 3, 256, 256), byte(64, 1, 256, 256), byte(64, 1, 64, 64).bool(), ids[:64, 0, :7].long())
+    autoencoding.train(alone, data, networks.Critic().to(device).eval(), 0, True, steps=1)
+
+
+def train(team: Team, settings: Settings) -> None:
+    output = Path(settings.output)
+    if team.leads:
+        output.mkdir(parents=True, exist_ok=True)
+        tokenizer.build(output / "tokenizer")
+    team.synchronize()
+    coder = tokenizer.load(output / "tokenizer")
+    if settings.compile and team.leads:
+        context = multiprocessing.get_context("spawn")
+        context.Process(target=precompile, args=(settings.batch // team.size, len(coder)), daemon=False).start()
+    data = dataset.render(
+        settings.images // team.size, settings.seed * 1000 + team.rank, team.device, seconds=settings.render_s
+    )
+    team.synchronize()
+    team.log(len(data), "pictures rendered by each of", team.size)
+    if team.leads:
+        evaluation.sheet(data.images[: 48 * 32 : 32].float() / 255, 8).save(output / "pictures.png")
+    captions = Captions(data, output / "tokenizer", settings.seed * 1000 + team.rank)
+    given = shipping.load(Path(settings.start), team.device) if settings.start else None
+    eye = given.critic if given else stage(
+        team, output / "critic.pt", networks.Critic, lambda: critic.train(team, data, settings.critic_s, settings.critic_steps)
+    )  # fmt: skip
+    ids = captions.ids(team)
+    team.log("captions ready")
+    referee = given.judge if given else stage(
+        team, output / "judge.pt", lambda: networks.judge(len(coder)),
+        lambda: judge.train(team, data, ids, coder, settings.judge_s, settings.judge_steps),
+    )  # fmt: skip
+    vae = given.vae if given else stage(
+        team, output / "autoencoder.pt", networks.autoencoder,
+        lambda: autoencoding.train(team, data, eye, settings.autoencoder_s, settings.compile, settings.autoencoder_steps),
+    )  # fmt: skip
+    if settings.until == "autoencoder":
+        return
+    latents = autoencoding.encode(vae, data.images)
+    if not given:
+        vae.register_to_config(scaling_factor=team.agree(1 / latents[:20000].float().std().item()))
+    latents = latents * vae.config.scaling_factor
+    team.log("latents ready, scale", round(vae.config.scaling_factor, 4))
+    empty = torch.tensor(tokenizer.encode(coder, [""])[0], device=team.device)
+    denoiser = stage(
+        team, output / "denoiser.pt", lambda: networks.Denoiser(len(coder)),
+        lambda: diffusion.train(
+            team, latents, data.control, ids, empty, len(coder), settings.diffusion_s, settings.compile,
+            given.denoiser.state_dict() if given else None, settings.diffusion_steps, settings.batch, output / "diffusion.pt",
+        ),
+    )  # fmt: skip
+    if team.leads:
+        pocket = Pocket(denoiser, vae, referee, eye, coder)
+        shipping.save(Path(settings.model), pocket)
+        team.log("saved", settings.model)
+        if settings.heldout:
+            finish(team, pocket, settings)
+
+
+def finish(team: Team, pocket: Pocket, settings: Settings) -> None:
+    """Figures and an unselected grid of held-out scenes, at the default guidance and around it."""
+    held = dataset.render(settings.heldout, settings.seed * 1000 + 999, team.device, batch=4)
+    output = Path(settings.output)
+    evaluation.sheet(held.images[:48].float() / 255, 8).save(output / "true.png")
+    for guidance in (GUIDANCE, 1.75, 3.5):
+        figures, made = evaluation.report(pocket, held, STEPS, guidance)
+        team.log(json.dumps(figures))
+        (output / f"figures_{guidance}.json").write_text(json.dumps(figures, indent=1) + "\n")
+        evaluation.sheet(made[:48], 8).save(output / f"grid_{guidance}.png")

@@ -1,0 +1,163 @@
+"""One batch of the procedural world: heroes, camera, material, place, light and style come together in pictures
+with control images."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jobs.pocket import camera, lighting, materials, sdf, styles
+from jobs.pocket.camera import Hits, View
+from jobs.pocket.captions import NO_COLOUR
+from jobs.pocket.draws import Draws
+from jobs.pocket.environments import ENVIRONMENTS, Environment, Place
+from jobs.pocket.lighting import Light
+from jobs.pocket.materials import MATERIALS, RGB, Points
+from jobs.pocket.noise import mix, smoothstep
+from jobs.pocket.shapes import Shapes
+from jobs.pocket.words import COLOURS
+
+GROUNDED = 0.55  # the share of pictures whose control image has the ground in it
+CELL = (22.0, 40.0)  # pixels of a pattern's feature in a 256² picture, at least and at most
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """image [B, 3, H, W] and control [B, 1, H, W] in [0, 1], hero mask [B, 1, H, W], indices of hero and backdrop
+    colour [B] or -1."""
+
+    image: Tensor
+    control: Tensor
+    hero: Tensor
+    colour: Tensor
+    backdrop: Tensor
+
+
+def render(
+    shapes: Shapes,
+    material: str,
+    environment: str,
+    mood: str,
+    style: str,
+    generator: torch.Generator,
+    resolution: int = 256,
+) -> Pictures:
+    """Pictures of these heroes, all of one material in one place, light and style; colours and cameras vary."""
+    draws = Draws(len(shapes), generator)
+    floor = shapes.floor
+    grounded = draws.chance(GROUNDED, 1)
+    view = camera.look(draws, shapes, grounded, resolution)
+    hits = camera.trace(shapes, view, grounded)
+    control = camera.picture_control(draws, view, hits)
+    place, backdrop = _place(draws, environment)
+    setting = ENVIRONMENTS[environment]
+    azimuth = torch.atan2(view.eye[:, 0:1], view.eye[:, 2:3])
+    lights = lighting.light(draws, place, setting, mood, azimuth)
+    shadow, occlusion = _visibility(shapes, hits, lights)
+    colour = _surroundings(place, setting, view, hits, grounded, floor, lights, mood, shadow, occlusion)
+    surface = _surface(draws, material, view, hits, resolution)
+    hero_colour = lighting.shade(surface, hits.normal, view.rays, lights, shadow, occlusion)
+    colour = torch.where(hits.hero[..., None], hero_colour, colour)
+    if mood == "fog":
+        air = mix(lights.horizon, torch.ones_like(lights.horizon), torch.full_like(lights.horizon[..., :1], 0.25))
+        depth = (hits.distance - view.eye.norm(dim=-1, keepdim=True) * 0.75).clamp(0, 30)
+        colour = mix(
+            colour,
+            air,
+            (1 - torch.exp(-depth * 0.16))[..., None] * torch.where(hits.hero | hits.ground, 1.0, 0.75)[..., None],
+        )
+    colour = (colour / (1 + 0.12 * colour)).clamp(0, 1) ** (1 / 1.15)
+    pixels = lambda x: x.unflatten(1, (resolution, resolution)).movedim(-1, 1)  # noqa: E731
+    image, hero, control = pixels(colour), pixels(hits.hero[..., None].float()), pixels(control[..., None])
+    image = styles.stylise(style, image, control, pixels(hits.normal) * hero, generator).clamp(0, 1)
+    hue = surface.colour if surface.colour is not None else torch.full_like(backdrop, NO_COLOUR)
+    return Pictures(image, control, hero, hue, backdrop)
+
+
+def _place(draws: Draws, environment: str) -> tuple[Place, Tensor]:
+    if environment != "plain":
+        none = torch.full((draws.batch,), NO_COLOUR, device=draws.device)
+        return Place(draws, draws.uniform(0, 20, 1), torch.zeros(draws.batch, 1, 3, device=draws.device)), none
+    picked = draws.choice(len(COLOURS))
+    table = torch.tensor([RGB[c] for c in COLOURS], device=draws.device)
+    backdrop = (table[picked][:, None] * 0.88 + 0.03) * draws.uniform(0.9, 1.08, 1, 1)
+    return Place(draws, draws.uniform(0, 20, 1), backdrop), picked
+
+
+def _visibility(shapes: Shapes, hits: Hits, lights: Light) -> tuple[Tensor, Tensor]:
+    """Soft shadow and ambient occlusion [B, N] at what each ray meets, by short walks through the distance field."""
+    up = torch.tensor([0.0, 1.0, 0.0], device=hits.normal.device)
+    normal = torch.where(hits.hero[..., None], hits.normal, up)
+    start = hits.point + normal * 0.02
+    shadow, step = torch.ones_like(hits.distance), 0.04
+    for _ in range(9):
+        d = sdf.distance(shapes.rows, start + lights.to_sun * step)
+        shadow = torch.minimum(shadow, d * 6 / step + 0.2)
+        step *= 1.5
+    occlusion = torch.ones_like(hits.distance)
+    for height, weight in ((0.07, 1.6), (0.18, 1.0), (0.36, 0.5)):
+        d = sdf.distance(shapes.rows, start + normal * height)
+        occlusion = occlusion - weight * (height - d).clamp(min=0)
+    return shadow.clamp(0, 1), occlusion.clamp(0.2, 1)
+
+
+def _surface(draws: Draws, material: str, view: View, hits: Hits, resolution: int) -> materials.Surface:
+    hero_pixels = view.fills * resolution
+    scale = 256 / resolution
+    cell = (hero_pixels * scale / 6.5).clamp(*CELL) * draws.uniform(0.85, 1.2, 1) / scale
+    turned = draws.uniform(0, 6.28, 1)
+    x, y, z = hits.point.unbind(-1)
+    c, s = torch.cos(turned), torch.sin(turned)
+    anchored = torch.stack([c * x + s * z, y, c * z - s * x], -1)
+    nx, ny, nz = hits.normal.unbind(-1)
+    normal = torch.stack([c * nx + s * nz, ny, c * nz - s * nx], -1)
+    q = anchored * (view.zoom * resolution / 2 / cell)[..., None] + draws.uniform(0, 4, 1, 3)
+    surface = MATERIALS[material](Points(q, normal, y, draws))
+    if surface.normal is None:
+        return surface
+    nx, ny, nz = surface.normal.unbind(-1)
+    return materials.replace_normal(surface, torch.stack([c * nx - s * nz, ny, c * nz + s * nx], -1))
+
+
+def _surroundings(
+    place: Place, setting: Environment, view: View, hits: Hits, grounded: Tensor, floor: Tensor, lights: Light, mood: str,
+    shadow: Tensor, occlusion: Tensor,
+) -> Tensor:  # fmt: skip
+    """Backdrop and ground [B, N, 3]. Where the control image has no ground, the place is seen by a camera of its
+    own."""
+    draws, n = place.draws, view.resolution
+    steps = (torch.arange(n, device=view.rays.device) + 0.5) / n * 2 - 1
+    sy, sx = torch.meshgrid(-steps, steps, indexing="ij")
+    sx, sy = sx.reshape(1, -1), sy.reshape(1, -1) - draws.uniform(-0.45, 0.0, 1)
+    own = torch.stack([(sx * 0.55).expand_as(sy), sy * 0.55, torch.ones_like(sy)], -1)
+    azimuth = torch.atan2(-view.eye[:, 0:1], -view.eye[:, 2:3])
+    c, s = torch.cos(azimuth), torch.sin(azimuth)
+    x, y, z = view.rays.unbind(-1)
+    seen = torch.stack([c * x - s * z, y, s * x + c * z], -1)
+    direction = torch.where(grounded[..., None], seen, own)
+    u = torch.atan2(direction[..., 0], direction[..., 2])
+    v = direction[..., 1] / (direction[..., 0] ** 2 + direction[..., 2] ** 2 + 1e-6).sqrt()
+    half = lambda a: a.unflatten(1, (n, n))[:, ::2, ::2].flatten(1)  # noqa: E731
+    us, vs = half(u), half(v).clamp(min=0)
+    sky = lighting.sky_in_mood(place, setting.sky(place, us, vs), us, vs, mood)
+    sky = (
+        F.interpolate(sky.unflatten(1, (n // 2, n // 2)).movedim(-1, 1), scale_factor=2, mode="bilinear")
+        .flatten(2)
+        .movedim(1, -1)
+    )
+    height = torch.where(grounded, view.eye[:, 1:2] - floor, torch.full_like(floor, 1.3))
+    reach = (height / (-direction[..., 1]).clamp(min=1e-3)).clamp(0, 60)
+    gx, gz = direction[..., 0] * reach, direction[..., 2] * reach
+    foot = torch.where(grounded, view.eye[:, [0, 2]].norm(dim=-1, keepdim=True), torch.full_like(floor, 3.0))
+    ground = setting.ground(place, gx + place.offset * 2, gz + place.offset)
+    ground = lighting.ground_in_mood(place, ground, mood, (gx**2 + (gz - foot) ** 2).sqrt())
+    ground = (
+        ground
+        * torch.where(hits.ground, (0.5 + 0.5 * shadow) * (0.35 + 0.65 * occlusion), torch.ones_like(shadow))[..., None]
+    )
+    bare = setting in (ENVIRONMENTS["plain"], ENVIRONMENTS["studio"])
+    distant = smoothstep(8.0, 50.0, reach) * (0.3 if bare else 0.45)
+    haze = lights.horizon.clamp(max=0.95) if not bare else ground.mean(1, keepdim=True)
+    ground = mix(ground, haze, distant[..., None])
+    return mix(ground, sky, smoothstep(-0.004, 0.004, v)[..., None])
