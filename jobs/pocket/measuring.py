@@ -11,7 +11,7 @@ from jobs.pocket import dataset, evaluation, shapes, shipping, world
 from jobs.pocket.dataset import Dataset
 from jobs.pocket.shipping import Pocket
 
-PICTURES = {"cpu": 24, "gpu": 1024}
+PICTURES = {"cpu": 16, "gpu": 1024}
 PROMPTS = (
     "a golden statue in a snowy forest", "a fox made of ice, moonlight", "a lava golem", "a knitted toy", "a tiger in a jungle",
     "a marble statue on a beach at sunset", "a robot made of chrome in a neon city",
@@ -57,7 +57,7 @@ def evaluate(settings: Settings) -> dict:
     figures, made = evaluation.report(pocket, held, steps, guidance)
     rows = [held.control.expand(-1, 3, -1, -1).float() / 255, held.images.float() / 255, made]
     evaluation.sheet(torch.stack([r[:24] for r in rows], 1).flatten(0, 1), 9).save(output / "scenes.png")
-    heroes = fixed_heroes(device, settings.seed, FAMILIES if settings.preset == "gpu" else FAMILIES[:2])
+    heroes = fixed_heroes(device, settings.seed, FAMILIES if settings.preset == "gpu" else FAMILIES[:1])
     evaluation.sheet(prompt_grid(pocket, heroes, PROMPTS, steps, guidance, settings.seed), 1 + len(PROMPTS)).save(
         output / "prompts.png"
     )

@@ -36,22 +36,20 @@ def set_precision() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
 
 
-def precompile(share: int, vocabulary: int) -> None:
-    """Compile denoiser and autoencoder in a process of its own while pictures are rendered; the compiler's cache
-    is shared."""
+def precompile(part: str, share: int, vocabulary: int) -> None:
+    """Compile the denoiser or the autoencoder by one step on blank pictures, in a process of its own while the real
+    ones are rendered: the compiler's cache is shared."""
     set_precision()
     device = torch.device("cuda")
     alone = Team(1, 1, device, 0.0)
     byte = lambda *shape: torch.zeros(*shape, dtype=torch.uint8, device=device)  # noqa: E731
-    latents, ids = (
-        torch.zeros(share, 4, 32, 32, device=device),
-        torch.zeros(share, 1, tokenizer.TEXT_LENGTH, dtype=torch.int32, device=device),
-    )
-    diffusion.train(
-        alone, latents, byte(share, 1, 256, 256), ids, ids[0, 0].long(), vocabulary, 0, True, steps=1, batch=share
-    )
-    data = Dataset(byte(64, 3, 256, 256), byte(64, 1, 256, 256), byte(64, 1, 64, 64).bool(), ids[:64, 0, :7].long())
-    autoencoding.train(alone, data, networks.Critic().to(device).eval(), 0, True, steps=1)
+    if part == "denoiser":
+        latents, ids = torch.zeros(share, 4, 32, 32, device=device), byte(share, 1, tokenizer.TEXT_LENGTH).int()
+        control, empty = byte(share, 1, 256, 256), ids[0, 0].long()
+        diffusion.train(alone, latents, control, ids, empty, vocabulary, 0, True, steps=1, batch=share)
+    else:
+        data = Dataset(byte(64, 3, 256, 256), byte(64, 1, 256, 256), byte(64, 1, 64, 64).bool(), byte(64, 7).long())
+        autoencoding.train(alone, data, networks.Critic().to(device).eval(), 0, True, steps=1)
 
 
 def train(team: Team, settings: Settings) -> None:
@@ -63,7 +61,8 @@ def train(team: Team, settings: Settings) -> None:
     coder = tokenizer.load(output / "tokenizer")
     if settings.compile and team.leads:
         context = multiprocessing.get_context("spawn")
-        context.Process(target=precompile, args=(settings.batch // team.size, len(coder)), daemon=False).start()
+        for part in ("autoencoder", "denoiser"):
+            context.Process(target=precompile, args=(part, settings.batch // team.size, len(coder))).start()
     data = dataset.render(
         settings.images // team.size, settings.seed * 1000 + team.rank, team.device, seconds=settings.render_s
     )
