@@ -50,7 +50,7 @@ def look(draws: Draws, shapes: Shapes, grounded: Tensor, resolution: int) -> Vie
     A first, coarse look finds the hero's frame; the picture is then cut out around it by focal length and lens shift.
     """
     u = draws.uniform
-    elevation = torch.where(grounded, u(0.03, 0.24, 1) + u(0, 0.25, 1) * draws.chance(0.25, 1), u(-0.25, 0.6, 1))
+    elevation = torch.where(grounded, u(0.02, 0.14, 1) + u(0, 0.3, 1) * draws.chance(0.2, 1), u(-0.25, 0.6, 1))
     azimuth, distance = u(0, 2 * math.pi, 1), u(2.3, 5.5, 1)
     fills = torch.where(draws.chance(0.75, 1), u(0.65, 0.95, 1), u(0.35, 0.7, 1))
     forward = -torch.cat(

@@ -62,7 +62,7 @@ def pencil(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
     tone = image.mean(1, True)
     hatch = torch.sin((x + y) * 0.52 + random_field(image, 8, generator) * 2) * 0.5 + 0.5
     cross = torch.sin((x - y) * 0.52) * 0.5 + 0.5
-    shading = 0.97 - smoothstep(0.75, 0.25, tone) * 0.34 * hatch - smoothstep(0.4, 0.08, tone) * 0.24 * cross
+    shading = 0.97 - smoothstep(0.7, 0.2, tone) * 0.3 * hatch - smoothstep(0.35, 0.05, tone) * 0.18 * cross
     ink = 1 - 0.85 * smoothstep(0.2, 0.7, lines) - 0.35 * smoothstep(0.25, 0.8, edges(tone))
     # Coloured pencils: the hue stays, thinned with paper.
     hue = (image / tone.clamp(min=0.08)).clamp(0, 2.5)
@@ -86,7 +86,7 @@ def oil(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
         size=(height, width),
         mode="bicubic",
     )
-    return paint * (0.88 + 0.24 * stroke)
+    return paint * (0.92 + 0.16 * stroke)
 
 
 def comic(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from jobs.pocket.shapes import Shapes
 from jobs.pocket.words import COLOURS
 
 GROUNDED = 0.55  # the share of pictures whose control image has the ground in it
+OWN_WIDTH = 0.55  # half the width of a picture whose place is seen by a camera of its own, as a tangent
 CELL = (22.0, 40.0)  # pixels of a pattern's feature in a 256² picture, at least and at most
 
 
@@ -130,7 +131,7 @@ def _surroundings(
     steps = (torch.arange(n, device=view.rays.device) + 0.5) / n * 2 - 1
     sy, sx = torch.meshgrid(-steps, steps, indexing="ij")
     sx, sy = sx.reshape(1, -1), sy.reshape(1, -1) - draws.uniform(-0.45, 0.0, 1)
-    own = torch.stack([(sx * 0.55).expand_as(sy), sy * 0.55, torch.ones_like(sy)], -1)
+    own = torch.stack([(sx * OWN_WIDTH).expand_as(sy), sy * OWN_WIDTH, torch.ones_like(sy)], -1)
     azimuth = torch.atan2(-view.eye[:, 0:1], -view.eye[:, 2:3])
     c, s = torch.cos(azimuth), torch.sin(azimuth)
     x, y, z = view.rays.unbind(-1)
@@ -138,6 +139,9 @@ def _surroundings(
     direction = torch.where(grounded[..., None], seen, own)
     u = torch.atan2(direction[..., 0], direction[..., 2])
     v = direction[..., 1] / (direction[..., 0] ** 2 + direction[..., 2] ** 2 + 1e-6).sqrt()
+    # A long lens would show but the trees' feet: the backdrop keeps the width of the place's own camera.
+    widened = torch.where(grounded, (OWN_WIDTH * view.zoom * view.eye.norm(dim=-1, keepdim=True)).clamp(min=1), 1.0)
+    u, v = u * widened, v * widened
     half = lambda a: a.unflatten(1, (n, n))[:, ::2, ::2].flatten(1)  # noqa: E731
     us, vs = half(u), half(v).clamp(min=0)
     sky = lighting.sky_in_mood(place, setting.sky(place, us, vs), us, vs, mood)
