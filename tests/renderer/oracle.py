@@ -36,10 +36,13 @@ def cast(vertices, faces, origin, directions):
     return triangle, barycentrics, distance
 
 
-def rasterise(vertices, faces, camera, size):
-    """A z-buffer: triangle [H, W], barycentrics [H, W, 3], depth [H, W] along the camera's axis."""
+def rasterise(vertices, faces, camera, size, offset=(0.0, 0.0)):
+    """A z-buffer: triangle [H, W], barycentrics [H, W, 3], depth [H, W] along the camera's axis.
+
+    offset: where in a pixel it looks, in pixels from the centre.
+    """
     width, height = size
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    x, y = np.meshgrid(np.arange(width) + 0.5 + offset[0], np.arange(height) + 0.5 + offset[1])
     slope = np.tan(0.5 * camera.fov_y)
     local = np.stack([(2 * x - width) / height * slope, (1 - 2 * y / height) * slope, -np.ones_like(x)], axis=-1)
     found = cast(vertices, faces, camera.position, (local @ camera.view[:3, :3]).reshape(-1, 3))

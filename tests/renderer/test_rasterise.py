@@ -8,6 +8,8 @@ from renderer.config import CameraConfig
 from renderer.rasterise import Caster, projection, rasterise
 
 SIZE = (37, 26)  # odd, and not square
+# How far beside a pixel's centre a rasteriser may look, in pixels: nvdiffrast snaps vertices to 1/16 of a pixel.
+SLACK = {"embree": 1e-3, "nvdiffrast": 1 / 16}
 BACKENDS = ["embree", pytest.param("nvdiffrast", marks=pytest.mark.cuda)]
 
 
@@ -30,7 +32,7 @@ def soup(seed, triangles=80, spread=2.0, size=1.0):
 def agree(vertices, faces, camera, size, backend):
     """Same triangle and barycentrics as the oracle; on an edge that two triangles share, the other one at the same depth."""
     triangle, barycentrics = rasterise(vertices, faces, camera, size, backend)
-    wanted, weights, depth = oracle.rasterise(vertices, faces, camera, size)
+    wanted, weights, _ = oracle.rasterise(vertices, faces, camera, size)
     assert (triangle.dtype, barycentrics.dtype, triangle.shape) == (np.int32, np.float32, size[::-1])
     assert (barycentrics[triangle < 0] == 0).all()
 
@@ -43,14 +45,15 @@ def agree(vertices, faces, camera, size, backend):
     assert np.median(np.abs(barycentrics - weights)[hit]) < 1e-4
     np.testing.assert_allclose(barycentrics.sum(axis=-1)[triangle >= 0], 1, atol=1e-5)
 
-    # Elsewhere rounding decided which side of an edge a pixel centre lies on.
-    other = ~same & (triangle >= 0) & (wanted >= 0)
+    # Elsewhere rounding decided on which side of an edge a pixel centre lies: the answer is right just beside the centre.
+    beside = [(x, y) for x in (-SLACK[backend], 0, SLACK[backend]) for y in (-SLACK[backend], 0, SLACK[backend])]
+    nearby = [oracle.rasterise(vertices, faces, camera, size, offset) for offset in beside]
+    known = np.any([triangle == ids for ids, _, _ in nearby], axis=0)
+    # Many triangles may share a pixel; then it is another piece of a surface that lies there.
     found_depth = -(points @ camera.view[2, :3] + camera.view[2, 3])
-    edge = np.minimum(np.abs(weights).min(axis=-1), np.abs(barycentrics).min(axis=-1)) < 1e-3
-    close = np.isclose(found_depth, depth, rtol=1e-3)
-    assert (close | edge)[other].all()
-    assert edge[~same & ~other].all()
-    assert (~same).mean() < 0.02
+    close = np.any([np.isclose(found_depth, depth, rtol=1e-2) for _, _, depth in nearby], axis=0) & (triangle >= 0)
+    assert (~(known | close)).mean() <= (0 if backend == "embree" else 0.005)
+    assert (~same & ~close).mean() < 0.02
     return triangle
 
 
