@@ -1,6 +1,6 @@
 """Speed of the main job on this machine, always against a baseline of the same run.
 
-python jobs/benchmark.py gbuffer            a G-buffer of 20k triangles at 512², one thread, against trimesh's own ray caster
+python jobs/benchmark.py gbuffer            a G-buffer of the dancer (20k triangles) at 512², one thread, against trimesh's rays
 python jobs/benchmark.py main               the phases of a render, inline and on Ray, and what Ray and its I/O add
 python jobs/benchmark.py main frames=8 ...  any key of farm/submit.py; repeats=N (default 3)
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SIDE, TRIANGLES = 512, 20_480
+SIDE = 512
 
 
 def gbuffer(repeats: int) -> None:
@@ -24,30 +24,30 @@ def gbuffer(repeats: int) -> None:
     import numpy as np
     import trimesh
 
-    from renderer.camera import Camera
-    from renderer.gbuffer import Geometry, gather
+    from renderer.atlas import atlases
+    from renderer.camera import camera_path
+    from renderer.config import SceneConfig
+    from renderer.gbuffer import gather
+    from renderer.load import load_scene
+    from renderer.plan import geometry
     from renderer.rasterise import rasterise
 
-    ball = trimesh.creation.icosphere(subdivisions=5)
-    assert len(ball.faces) == TRIANGLES
-    vertices = np.asarray(ball.vertices * (1 + 0.1 * np.sin(9 * ball.vertices[:, :1])), np.float32)
-    faces = np.asarray(ball.faces, np.int32)
-    corner_uv = np.zeros((len(faces), 3, 2), np.float32)
-    geometry = Geometry(faces, np.zeros(len(faces), np.int32), corner_uv, vertices, ground=-1.0, dome=True)
-    view = np.eye(4)
-    view[2, 3] = -4
-    camera = Camera(view, np.radians(35))
+    config = SceneConfig(name="dancer")
+    scene = load_scene(config, fps=12)
+    (camera,) = camera_path(scene, config.camera, [0.5], (SIDE, SIDE))
+    mesh = geometry(scene, config, atlases(scene))
+    vertices = np.concatenate(scene.at(0.5))
 
     def ours() -> None:
-        gather(geometry, vertices, camera, rasterise(vertices, faces, camera, (SIDE, SIDE)))
+        gather(mesh, vertices, camera, rasterise(vertices, mesh.faces, camera, (SIDE, SIDE)))
 
     def baseline() -> None:
         rays = camera.rays((SIDE, SIDE)).reshape(-1, 3)
-        mesh = trimesh.Trimesh(vertices, faces, process=False)
-        mesh.ray.intersects_first(np.broadcast_to(camera.position, rays.shape), rays)
+        caster = trimesh.Trimesh(vertices, mesh.faces, process=False).ray
+        caster.intersects_first(np.broadcast_to(camera.position, rays.shape), rays)
 
     a, b = alternate(ours, baseline, repeats)
-    print(f"G-buffer, {TRIANGLES} triangles, {SIDE}², one thread, {repeats} runs: median (min-max) in ms")
+    print(f"G-buffer, {len(mesh.faces)} triangles, {SIDE}², one thread, {repeats} runs: median (min-max) in ms")
     print(f"  ours                       {spread(a)}")
     print(f"  trimesh, triangle ids only {spread(b)}")
     print(f"  ratio {statistics.median(a) / statistics.median(b):.2f}")

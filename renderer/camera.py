@@ -50,11 +50,16 @@ class Camera:
         scale = self.focal(size) / np.where(depth > 1e-9, depth, np.inf)
         return np.stack([0.5 * size[0] + x * scale, 0.5 * size[1] - y * scale], axis=1), depth
 
-    def rays(self, size: tuple[int, int]) -> NDArray[np.float64]:
-        """Directions through the pixel centres, [height, width, 3], in world space, of length 1 along the camera's axis."""
+    def rays(
+        self, size: tuple[int, int], rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float64]:
+        """Directions through the pixel centres, [height, width, 3], in world space, of length 1 along the camera's axis.
+
+        rows, columns: the part of the picture that is wanted.
+        """
         right, up, backward = self.view[:3, :3]
         x, y = self._grid(size)
-        return x[..., None] * right + (y[..., None] * up - backward)
+        return x[:, columns, None] * right + (y[rows, :, None] * up - backward)
 
     def slopes(self, size: tuple[int, int]) -> NDArray[np.float64]:
         """The rays' y alone, [height, width]: how steeply each looks up."""

@@ -100,11 +100,11 @@ def gather(geometry: Geometry, vertices: NDArray[np.floating], camera: Camera, h
         distance = ground_distance(geometry.ground, camera, slopes[downward]).astype(np.float32)
         nearer = distance < depth[downward] * (1 - IN_FRONT)
         on_ground = downward[nearer]
-        depth[on_ground], obj[on_ground], normal[on_ground] = distance[nearer], geometry.heroes, (0, 1, 0)
         hidden = on_ground[triangle.reshape(-1)[on_ground] >= 0]
         if len(hidden):
             triangle, barycentrics = triangle.copy(), barycentrics.copy()
-            triangle.reshape(-1)[hidden], barycentrics.reshape(-1, 3)[hidden], uv[hidden] = -1, 0, 0
+            triangle.reshape(-1)[hidden], barycentrics.reshape(-1, 3)[hidden], uv[hidden], normal[hidden] = -1, 0, 0, 0
+        depth[on_ground], obj[on_ground], normal[on_ground, 1] = distance[nearer], geometry.heroes, 1
 
     return GBuffer(
         camera=camera,

@@ -65,7 +65,7 @@ def rasterise(
         return _rasterise_nvdiffrast(vertices, faces, camera, size)
     triangle, barycentrics = np.full((height, width), -1, np.int32), np.zeros((height, width, 3), np.float32)
     rows, columns = bounding_box(vertices, camera, size)
-    rays = camera.rays(size)[rows, columns]
+    rays = camera.rays(size, rows, columns)
     (hit, weights), _ = (caster or Caster(vertices, faces)).cast(camera.position, rays.reshape(-1, 3))
     triangle[rows, columns], barycentrics[rows, columns] = hit.reshape(rays.shape[:2]), weights.reshape(rays.shape)
     return triangle, barycentrics
