@@ -11,7 +11,7 @@ from jobs.pocket import dataset, evaluation, shapes, shipping, world
 from jobs.pocket.dataset import Dataset
 from jobs.pocket.shipping import Pocket
 
-PICTURES = {"cpu": 16, "gpu": 1024}
+PICTURES = {"cpu": 10, "gpu": 1024}
 PROMPTS = (
     "a golden statue in a snowy forest", "a fox made of ice, moonlight", "a lava golem", "a knitted toy", "a tiger in a jungle",
     "a marble statue on a beach at sunset", "a robot made of chrome in a neon city",
