@@ -84,7 +84,9 @@ def start_ray(farm: FarmConfig) -> None:
     environment = {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
     os.environ |= environment
     if farm.name == "cluster" and has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray presents a token by itself only where it finds the cluster
+        os.environ.setdefault(
+            "RAY_AUTH_MODE", "token"
+        )  # Ray presents a token by itself only where it finds the cluster
     for message in ("The given NumPy array is not writable", "Zero-copy tensor serialization"):
         warnings.filterwarnings("ignore", message)  # nobody writes to them
     import ray

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +25,7 @@ try:
     from farm.config import SubmitConfig, default_folder, make_folder, validate
     from farm.progress import Progress
     from farm.usage import usage
+    from renderer import vocabulary
     from renderer.errors import ConfigError, UserError
 except ModuleNotFoundError as missing:
     print(
@@ -64,6 +65,8 @@ def submit(config: SubmitConfig) -> Path:
     folder = Path(config.output.dir)
     ours = not folder.exists()
     make_folder(folder)
+    for line in warnings(config):
+        print(f"warning: {line}", file=sys.stderr)
     try:
         from farm import driver  # brings Ray and torch, so it comes after everything that can be checked without them
 
@@ -82,6 +85,14 @@ def submit(config: SubmitConfig) -> Path:
         if ours:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # goes only if nothing has come into it
+
+
+def warnings(config: SubmitConfig) -> Iterator[str]:
+    """What the person should hear before a render: words that the embedded model does not know."""
+    if config.model.name == "pocket" and config.model.base is None:
+        line = vocabulary.warning(config.prompt)
+        if line is not None:
+            yield line
 
 
 def sweep(jobs: Sequence[Sequence[str]]) -> int:

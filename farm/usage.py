@@ -1,11 +1,13 @@
 """What `--help` says. Names, defaults and their lines come from where they are defined."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 
 from farm.config import CONF, GROUPS, KEYS
 from renderer.builtin import BUILTIN
 from renderer.model import PRESETS
+from renderer.vocabulary import help_text
 
 HEAD = """\
 An animated 3D scene and a prompt in, a temporally consistent video out.
@@ -38,7 +40,9 @@ def usage() -> str:
         "Farms (farm=)": described("farm"),
         "Keys, with their defaults": dict(keys()),
     }
-    return "\n".join([HEAD, *(line for title, entries in sections.items() for line in section(title, entries))])
+    text = [line for title, entries in sections.items() for line in section(title, entries)]
+    words = textwrap.indent(help_text(width=110), "  ")
+    return "\n".join([HEAD, *text, "", "What model=pocket knows (a prompt word outside it brings a warning):", words])
 
 
 def section(title: str, entries: Mapping[str, str]) -> Iterator[str]:

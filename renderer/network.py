@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
 import transformers
@@ -24,7 +25,8 @@ class Network:
     def __init__(self, spec: ModelSpec, layers: str, device: str, dtype: torch.dtype):
         self.device, self.dtype = torch.device(device), dtype
         options = {"torch_dtype": dtype, "use_safetensors": True, "low_cpu_mem_usage": False}
-        transformers.utils.logging.disable_progress_bar()
+        for library in (transformers, diffusers):
+            library.utils.logging.disable_progress_bar()
         try:
             self.unet = UNet2DConditionModel.from_pretrained(spec.base, subfolder="unet", **options)
             self.controlnet = (

@@ -7,7 +7,7 @@ import torch
 
 from renderer.model import POCKET
 
-pytestmark = pytest.mark.skipif(not (POCKET / "unet").exists(), reason="the weights of the embedded model are not here")
+pytestmark = pytest.mark.skipif(not (POCKET / "judge").exists(), reason="the stand-in weights have no judge")
 
 
 @pytest.fixture(scope="module")
