@@ -67,7 +67,7 @@ class Camera:
         x, y = self._grid(size)
         return x * right + (y * up - backward)
 
-    def _grid(self, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _grid(self, size: tuple[int, int]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Pixel centres in units of the focal length, x [1, width] to the right and y [height, 1] up."""
         width, height = size
         x, y = np.arange(width) + 0.5 - 0.5 * width, 0.5 * height - np.arange(height) - 0.5
