@@ -84,17 +84,16 @@ def start_ray(farm: FarmConfig) -> None:
     environment = {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
     os.environ |= environment
     if farm.name == "cluster" and has_token():
-        os.environ.setdefault(
-            "RAY_AUTH_MODE", "token"
-        )  # Ray presents a token by itself only where it finds the cluster
+        # Ray presents a token by itself only where it finds the cluster by itself.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     for message in ("The given NumPy array is not writable", "Zero-copy tensor serialization"):
         warnings.filterwarnings("ignore", message)  # nobody writes to them
     import ray
 
     if ray.is_initialized():
         return
-    # torch would take every core, and the number of threads shows in the pixels.
-    runtime: dict[str, Any] = {"env_vars": {**environment, "OMP_NUM_THREADS": str(farm.threads)}}
+    # The render tells torch its number of threads, as it shows in the pixels; nothing else should start any.
+    runtime: dict[str, Any] = {"env_vars": {**environment, "OMP_NUM_THREADS": "1"}}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime}
     if farm.name == "cluster":
         import farm as farm_package
