@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm.config import SubmitConfig
-from farm.machine import Machine, find_machine
+from farm.machine import Machine, find_machine, start_ray, stop_ray
 from farm.progress import Progress
 from renderer.config import RenderConfig
 from renderer.load import content_hash
@@ -62,7 +62,6 @@ def executor(config: SubmitConfig, machine: Machine, progress: Progress) -> Iter
         yield InlineExecutor()
         return
     from farm.executor import RayExecutor
-    from farm.machine import start_ray, stop_ray
 
     try:
         start_ray(config.farm)

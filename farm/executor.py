@@ -1,4 +1,4 @@
-"""Chunks on Ray workers: who computes what, and what happens when somebody dies (DESIGN.md section 5)."""
+"""Chunks on Ray workers: who computes what, and what happens when somebody dies."""
 
 import contextlib
 import itertools

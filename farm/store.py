@@ -1,7 +1,7 @@
 """The UV feature store: the book of which keyframe features exist, where, how large, and who still needs them.
 
 The bytes do not pass through it. It holds references to objects that lie in the nodes' shared memory, and drops them when
-the last reader is done (DESIGN.md section 5).
+the last reader is done.
 """
 
 from dataclasses import dataclass, field

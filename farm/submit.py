@@ -73,7 +73,7 @@ def submit(config: SubmitConfig) -> Path:
         with Progress(folder, config.frames) as progress:
             return driver.submit(config, progress)
     except KeyboardInterrupt as error:
-        error.add_note(f"finished frames stay; the same command with {shlex.quote(f'output={folder}')} goes on")
+        error.add_note(f"finished frames stay; the same command with {shlex.quote(f'output={folder}')} starts it again")
         raise
     except Exception as error:
         if not isinstance(error, UserError):

@@ -86,7 +86,7 @@ def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def is_chart(corner_uv: NDArray[np.floating], corners: NDArray[np.floating]) -> bool:
-    """Do a file's UVs give every surface point a place of its own? (DESIGN.md section 2, Atlases)
+    """Do a file's UVs give every surface point a place of its own?
 
     corner_uv: [T, 3, 2]; corners: the same triangles in space, [T, 3, 3]. True if the UVs lie in [0, 1], less than 1 % of the
     covered cells are covered twice, and less than 1 % of the surface has no area in UV.

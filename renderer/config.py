@@ -42,7 +42,7 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class MethodConfig:
-    """DESIGN.md section 3; italics there are the defaults here."""
+    """How frames are made to agree. What the paper leaves open is a value here."""
 
     name: str = key("generative_rendering", "generative_rendering | paper | per_frame: sets the keys below")
     keyframes: int = key(4, "K frames drawn anew at each step, at most all frames; 0: every frame on its own")

@@ -1,4 +1,4 @@
-"""Which pixels of different frames show the same point of the same surface, in both directions (DESIGN.md section 2).
+"""Which pixels of different frames show the same point of the same surface, in both directions.
 
 pixel → texel: what a pixel shows. texel → pixel: where a texel's surface point lies in a frame, if it is seen there.
 Everything here is made once per render and frame; a step only gathers.

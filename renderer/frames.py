@@ -20,7 +20,7 @@ from renderer.video import write_png
 
 
 class NetworkCache:
-    """Loaded networks of a worker: a model is loaded once, however many renders use it. loads: how often one was."""
+    """Loaded networks of a worker: a model is loaded once, however many renders use it."""
 
     def __init__(self) -> None:
         self.loaded: dict[tuple, Network] = {}
@@ -90,7 +90,10 @@ class FrameRenderer(Stage):
         return self.network.predict(latents, timestep, self.prompt, control, scale, sharing)
 
     def injection(self, frames: Sequence[int], keyframes: Sequence[int], features: KeyframeFeatures) -> Injection:
-        """What the keyframes give to these frames, where each level's pixels find it, and how much of it they take."""
+        """What the keyframes give to these frames, where each level's pixels find it, and how much of it they take.
+
+        features: on the network's device.
+        """
         method, device, dtype = self.plan.config.method, self.network.device, self.network.dtype
         by_tokens = {}
         for level in self.plan.levels if method.post else ():
@@ -98,7 +101,6 @@ class FrameRenderer(Stage):
             key_views = [self.view(frame, level) for frame in keyframes]
             found = sources(views, key_views, self.geometry.heroes, method.unify)
             by_tokens[int(np.prod(self.plan.level_size(level)))] = found.to(device, dtype)
-        features = {layer: (pre.to(device), post.to(device)) for layer, (pre, post) in features.items()}
         return Injection(features, by_tokens, method.pre, method.post, method.alpha)
 
     def decode(self, frames: Sequence[int], latents: Tensor) -> list[str]:

@@ -140,7 +140,7 @@ def control_image(gbuffer: GBuffer, near: float, far: float) -> NDArray[np.float
     """The depth ControlNet's image, float32 [H, W]: 1/z rescaled linearly to [0.1, 1], nearer = brighter; dome and nothing 0.
 
     near, far: the largest and smallest 1/z of any visible surface over the whole clip, so that nothing pumps when the hero
-    moves (DESIGN.md section 2).
+    moves.
     """
     scaled = 0.1 + 0.9 * (gbuffer.inverse_depth - far) / max(near - far, 1e-12)
     return np.where(gbuffer.inverse_depth > 0, np.clip(scaled, 0.1, 1), 0).astype(np.float32)

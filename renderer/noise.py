@@ -50,7 +50,7 @@ def surface_keys(
 
     A hero's places are the cells of its atlas (sides: cells along each atlas). The ground's are cells of the plane, the
     dome's are cells of a cube of directions; both have `texels` cells along a pixel's footprint, so density follows the
-    camera (DESIGN.md section 2). Pixels that show nothing keep a place on the screen.
+    camera. Pixels that show nothing keep a place on the screen.
     """
     height, width = gbuffer.object.shape
     focal = camera.focal((width, height))

@@ -81,7 +81,7 @@ class Plan:
         return self.work / "textures" / f"{frame:05d}.arrow"
 
     def chunks(self) -> list[tuple[int, ...]]:
-        """The frames that go through the network together: a function of the render alone (DESIGN.md section 4)."""
+        """The frames that go through the network together: a function of the render alone."""
         n = self.config.chunk
         return [tuple(range(i, min(i + n, self.frames))) for i in range(0, self.frames, n)]
 

@@ -1,4 +1,4 @@
-"""The main job: from a plan to a folder with a clip. Who computes a chunk is the executor's business (DESIGN.md section 2)."""
+"""The main job: from a plan to a folder with a clip. Who computes a chunk is the executor's business."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -105,7 +105,7 @@ def make_gbuffers(plan: Plan, executor: Executor, progress: Progress) -> None:
 
 
 def denoise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
-    """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step (DESIGN.md section 2)."""
+    """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step."""
     config, method = plan.config, plan.config.method
     scheduler = make_scheduler(plan.spec, plan.steps)
     chunks = plan.chunks()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from renderer.model import SCHEDULERS, ModelSpec, read_json
 
-MIN_BACKGROUND = 64  # latent pixels; fewer say too little about a frame's colours (DESIGN.md section 3)
+MIN_BACKGROUND = 64  # latent pixels; fewer say too little about a frame's colours
 
 
 def make_scheduler(spec: ModelSpec, steps: int) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from toys import charts
 
 from renderer.atlas import Texels
 from renderer.files import write_json
@@ -13,18 +14,11 @@ from renderer.metrics import OCTAVES, hero_coverage, octave_energies, texture_me
 
 def discs(sides=(48, 20)) -> Texels:
     """One round chart per object."""
-    index, parts, first = [], [], 0
-    for number, side in enumerate(sides):
+    masks = []
+    for side in sides:
         y, x = np.mgrid[:side, :side] + 0.5 - side / 2
-        row, column = np.nonzero(x**2 + y**2 < (0.45 * side) ** 2)
-        table = np.full((side, side), -1, np.int32)
-        table[row, column] = np.arange(first, first + len(row))
-        index.append(table)
-        parts.append(np.stack([np.full(len(row), number), row, column]).astype(np.int32))
-        first += len(row)
-    obj, row, column = np.concatenate(parts, axis=1)
-    nothing = np.zeros((first, 3), np.float32)
-    return Texels(tuple(sides), obj, row, column, nothing[:, 0].astype(np.int32), nothing, tuple(index))
+        masks.append(x**2 + y**2 < (0.45 * side) ** 2)
+    return charts(masks)
 
 
 TEXELS = discs()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import charts
 
 from renderer.atlas import Texels
 from renderer.sheets import (
@@ -25,18 +26,11 @@ from renderer.sheets import (
 
 def squares(sides, chart=0.5) -> Texels:
     """One square chart at the lower left of each object's atlas, `chart` of its side."""
-    index, parts, first = [], [], 0
-    for number, side in enumerate(sides):
-        table = np.full((side, side), -1, np.int32)
+    masks = []
+    for side in sides:
         n = max(1, int(chart * side))
-        table[:n, :n] = np.arange(first, first + n * n).reshape(n, n)
-        row, column = np.nonzero(table >= 0)
-        index.append(table)
-        parts.append(np.stack([np.full(len(row), number), row, column]).astype(np.int32))
-        first += len(row)
-    obj, row, column = np.concatenate(parts, axis=1)
-    nothing = np.zeros((first, 3), np.float32)
-    return Texels(tuple(sides), obj, row, column, nothing[:, 0].astype(np.int32), nothing, tuple(index))
+        masks.append(np.pad(np.ones((n, n), bool), (0, side - n)))
+    return charts(masks)
 
 
 def flat(colour, height=40, width=50):

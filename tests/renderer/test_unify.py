@@ -39,7 +39,7 @@ def combine(values, rule):
 
 
 def reference(frames, keyframes, features, heroes, rule):
-    """DESIGN.md section 3, step 4, texel by texel: fill a texture, average a texture, render it. NaN where nothing was written."""
+    """Section 4.3 of the paper, texel by texel: fill a texture, average a texture, render it. NaN where nothing was written."""
     features = features.numpy().reshape(len(keyframes), *SIZE[::-1], -1)
     texels = len(keyframes[0].correspondence.weight)
     filled, fill = np.zeros(texels, bool), np.zeros((texels, features.shape[-1]))

@@ -1,7 +1,8 @@
-"""A small scene in code that tests pose and look at."""
+"""A small scene in code that tests pose and look at, and atlases of any shape."""
 
 import numpy as np
 
+from renderer.atlas import Texels
 from renderer.gbuffer import GBuffer, Geometry, gather
 from renderer.rasterise import Caster, rasterise
 from renderer.shapes import assemble, rounded
@@ -51,3 +52,19 @@ def shoot(geometry, camera, vertices=None, size=SIZE) -> GBuffer:
         camera,
         rasterise(vertices, geometry.faces, camera, size, caster=Caster(vertices, geometry.faces)),
     )
+
+
+def charts(masks) -> Texels:
+    """Texels of one chart per object, from which cells of its atlas it covers: bool [side, side] each. They show no surface."""
+    index, parts, first = [], [], 0
+    for number, mask in enumerate(masks):
+        row, column = np.nonzero(mask)
+        table = np.full(mask.shape, -1, np.int32)
+        table[row, column] = np.arange(first, first + len(row))
+        index.append(table)
+        parts.append(np.stack([np.full(len(row), number), row, column]).astype(np.int32))
+        first += len(row)
+    obj, row, column = np.concatenate(parts, axis=1)
+    nothing = np.zeros((first, 3), np.float32)
+    sides = tuple(len(mask) for mask in masks)
+    return Texels(sides, obj, row, column, nothing[:, 0].astype(np.int32), nothing, tuple(index))
