@@ -12,7 +12,7 @@ from jobs.pocket.dataset import Dataset
 from jobs.pocket.networks import Critic
 from jobs.pocket.team import Team, cosine
 
-BATCH, CROP, RATE = 64, 128, 7e-4  # a GPU's share
+BATCH, CROP, RATE = 96, 128, 7e-4  # a GPU's share
 PERCEPTUAL, KL = 0.2, 2e-4
 ADVERSARIAL = 0.2  # norm of the discriminator's gradient in the picture, relative to the reconstruction's
 ADVERSARY_FROM = 0.5  # it joins at this progress: before, there is nothing for it to refine

@@ -14,7 +14,7 @@ from jobs.pocket.dataset import Dataset
 from jobs.pocket.team import Team, cosine
 from jobs.pocket.words import ANYTHING, COLOURS, ENVIRONMENTS, LIGHTS, MATERIALS, STYLES
 
-BATCH, RATE = 384, 1.2e-3
+BATCH, RATE = 512, 1.2e-3
 CONTRAST = 0.5  # weight of the contrast with whole captions beside the four questions
 QUESTIONS = ("material", "environment", "light", "style")
 
