@@ -38,11 +38,12 @@ def submit(config: SubmitConfig, progress: Progress) -> Path:
     for note in scene.notes:
         progress.note(note)
     write_manifest(folder, books)
-    from renderer.render import render  # torch loads here, after every mistake that can be found without it
-
     watch = Stopwatch(progress)
-    watch.phase("set-up", len(plan.chunks()))
+    watch.phase("set-up", len(plan.chunks()) + 1)
     with executor(config, machine, progress) as workers:
+        # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
+        from renderer.render import render
+
         hashes = render(plan, folder, workers, watch, config.output.compare)
     watch.stop()
     frames = [Frame(file=f"frames/{i:05d}.png", sha256=sha256) for i, sha256 in enumerate(hashes)]
@@ -65,9 +66,7 @@ def executor(config: SubmitConfig, machine: Machine, progress: Progress) -> Iter
 
     try:
         start_ray(config.farm)
-        farm = RayExecutor(config.farm.threads, machine, progress.workers)
-        farm.meet(timeout=None)
-        yield farm
+        yield RayExecutor(config.farm.threads, machine, progress.workers)
     finally:
         stop_ray()
 

@@ -47,16 +47,28 @@ class RayExecutor:
         self.arriving[worker.where.remote()] = worker
         return worker
 
-    def meet(self, timeout: float | None = 0) -> None:
-        """Learn the addresses of workers that have come up; with timeout None, wait until all have."""
-        count = len(self.arriving) if timeout is None else 1
-        ready, _ = ray.wait(list(self.arriving), num_returns=count, timeout=timeout) if self.arriving else ([], [])
+    def meet(self) -> None:
+        """Learn the addresses of workers that have come up since."""
+        arriving = list(self.arriving)
+        ready, _ = ray.wait(arriving, num_returns=len(arriving), timeout=0) if arriving else ([], [])
         for reference in ready:
             worker = self.arriving.pop(reference)
             with contextlib.suppress(RayActorError):  # died on arrival: whoever uses it replaces it
                 self.addresses[worker] = ray.get(reference)
         if ready:
             self.on_change([self.addresses[worker] for worker in self.workers if worker in self.addresses])
+
+    def prepare(self, plan: Plan) -> None:
+        """Every worker loads the plan's scene and model. The heir of one that dies of it loads them when they are needed."""
+        calls = [(worker, worker.run.remote(*self.plan(plan), "prepare", ())) for worker in self.workers]
+        for worker, reference in calls:
+            try:
+                ray.get(reference)
+            except RayActorError:
+                self.replace(worker)
+            except RayTaskError as error:
+                raise error.cause from error
+        self.meet()
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""

@@ -2,14 +2,16 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from farm.store import Key
-from renderer.attention import KeyframeFeatures
-from renderer.frames import FrameRenderer, NetworkCache
 from renderer.plan import Plan
+
+if TYPE_CHECKING:
+    from renderer.attention import KeyframeFeatures
+    from renderer.frames import FrameRenderer
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,12 @@ class RenderWorker:
     """One GPU, or a fixed number of CPU threads. store: handle of the UV feature store actor."""
 
     def __init__(self, store: Any):
+        from renderer.frames import NetworkCache  # torch loads here, on the worker: nobody else waits for it
+
         self.store = store
         self.networks = NetworkCache()
-        self.renderer: tuple[str, FrameRenderer] | None = None
+        self.plan_id: str | None = None
+        self.renderer: FrameRenderer | None = None
         self.features: tuple[Key, KeyframeFeatures] | None = None
 
     def where(self) -> dict[str, Any]:
@@ -38,23 +43,26 @@ class RenderWorker:
 
     def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
         """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one."""
-        renderer = self.prepare(plan_id, plan)
+        renderer = self.render_frames(plan_id, plan)
         device = renderer.plan.device
         return getattr(renderer, method)(*(self.fetch(x, device) if isinstance(x, Kept) else x for x in arguments))
 
-    def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, KeyframeFeatures]:
+    def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, "KeyframeFeatures"]:
         """As run, for keyframe features: their size in bytes, and the features in the node's shared memory."""
-        features = getattr(self.prepare(plan_id, plan), method)(*arguments)
+        features = getattr(self.render_frames(plan_id, plan), method)(*arguments)
         features = {layer: (pre.cpu(), post.cpu()) for layer, (pre, post) in features.items()}
         return sum(tensor.nbytes for pair in features.values() for tensor in pair), features
 
-    def prepare(self, plan_id: str, plan: list[Any]) -> FrameRenderer:
-        if self.renderer is None or self.renderer[0] != plan_id:
-            resolved: Plan = ray.get(plan[0])
-            self.renderer = (plan_id, FrameRenderer(resolved, self.networks))
-        return self.renderer[1]
+    def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
+        """The renderer of this plan's frames. That of the plan before gives it what both have in common."""
+        from renderer.frames import FrameRenderer
 
-    def fetch(self, kept: Kept, device: str) -> KeyframeFeatures:
+        if self.renderer is None or self.plan_id != plan_id:
+            resolved: Plan = ray.get(plan[0])
+            self.plan_id, self.renderer = plan_id, FrameRenderer(resolved, self.networks, self.renderer)
+        return self.renderer
+
+    def fetch(self, kept: Kept, device: str) -> "KeyframeFeatures":
         """The features, on this device. Chunks of one step that run here share them."""
         if self.features is None or self.features[0] != kept.key:
             reference = ray.get(self.store.find.remote(kept.key))

@@ -36,8 +36,8 @@ class NetworkCache:
 class FrameRenderer(Stage):
     """One render's frames on one worker: its scene, and a network that stays loaded when the render ends."""
 
-    def __init__(self, plan: Plan, networks: NetworkCache):
-        super().__init__(plan)
+    def __init__(self, plan: Plan, networks: NetworkCache, last: "FrameRenderer | None" = None):
+        super().__init__(plan, last)
         self.networks = networks
         if plan.device == "cpu":
             torch.set_num_threads(plan.threads)
@@ -63,6 +63,10 @@ class FrameRenderer(Stage):
     def prompt(self) -> Tensor:
         config = self.plan.config
         return self.network.encode_prompt(config.prompt, config.negative_prompt, self.plan.guidance)
+
+    def prepare(self) -> None:
+        """Load the model and encode the prompt, so that no chunk waits for them."""
+        _ = self.prompt
 
     def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
         """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""

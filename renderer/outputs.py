@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renderer.arrays import load_arrays
+from renderer.atlas import Texels
 from renderer.files import write_json
 from renderer.metrics import texture_metrics
 from renderer.plan import Plan
 from renderer.sheets import GAP, TextureView, compare_frame, contact_sheet, sheet_times
-from renderer.stage import Stage
 from renderer.video import read_png, write_mp4, write_png
 
 Picture = NDArray[np.uint8]
@@ -29,15 +29,17 @@ class Textures:
             yield np.float32(1 / 255) * arrays["colour"], arrays["seen"]
 
 
-def write_outputs(plan: Plan, folder: Path, advance: Callable[[], None], per_frame: Plan | None = None) -> None:
+def write_outputs(
+    plan: Plan, texels: Texels, folder: Path, advance: Callable[[], None], per_frame: Plan | None = None
+) -> None:
     """video.mp4, guides.mp4, texture.mp4, contact_sheet.png, metrics.json, and compare.mp4 where there is a per-frame render.
 
-    plan: surveyed; its pictures, guides and textures are on disk. per_frame: the same with every frame on its own.
-    advance: called after each file.
+    plan: surveyed; its pictures, guides and textures, made of these texels, are on disk. per_frame: the same with every
+    frame on its own. advance: called after each file.
     """
     assert plan.survey is not None
     config, fps, frames = plan.config, plan.config.fps, range(plan.frames)
-    texels, textures = Stage(plan).picture_texels, Textures(plan)
+    textures = Textures(plan)
 
     def picture(frame: int) -> Picture:
         return read_png(plan.picture_path(frame))

@@ -39,7 +39,7 @@ class Plan:
 
     size, latent_size: (width, height). times: seconds of each frame. levels: halvings of the latent grid at which feature
     layers lie. keyframes: K, 0 where every frame is on its own. threads: torch threads of a CPU worker, a constant of the
-    render as they change the last bits. survey: None until the clip has been surveyed.
+    render as they change the last bits. pictures: folder of the finished frames. survey: None until the clip has been surveyed.
     """
 
     config: RenderConfig
@@ -56,6 +56,7 @@ class Plan:
     dtype: str
     threads: int
     work: Path
+    pictures: Path
     survey: Survey | None = None
 
     @property
@@ -68,7 +69,7 @@ class Plan:
         return -(-width // 2**level), -(-height // 2**level)
 
     def picture_path(self, frame: int) -> Path:
-        return self.work.parent / "frames" / f"{frame:05d}.png"
+        return self.pictures / f"{frame:05d}.png"
 
     def guide_path(self, frame: int) -> Path:
         return self.work / "guides" / f"{frame:05d}.png"
@@ -124,6 +125,7 @@ def make_plan(config: RenderConfig, folder: Path, device: str, threads: int) -> 
         dtype=dtype,
         threads=threads,
         work=folder.resolve() / WORK,
+        pictures=folder.resolve() / "frames",
     )
     return plan, scene
 

@@ -10,17 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from renderer.atlas import Texels
 from renderer.config import NoiseConfig
 from renderer.errors import SceneError
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.outputs import write_outputs
-from renderer.plan import WORK, Plan
+from renderer.plan import Plan
 from renderer.sampling import choose_keyframes, make_scheduler, normalise_latents
 from renderer.stage import merge_surveys
 
 
 class Executor(Protocol):
     """Runs methods of FrameRenderer, here or on a farm. Results never depend on where."""
+
+    def prepare(self, plan: Plan) -> None:
+        """Have everybody who computes load the scene and the model, so that no phase of the render waits for them."""
+        ...
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple; yields (position, result) as they finish."""
@@ -47,9 +52,12 @@ class InlineExecutor:
         self.networks = NetworkCache()
         self.renderer: FrameRenderer | None = None
 
+    def prepare(self, plan: Plan) -> None:
+        list(self.run(plan, "prepare", [()]))
+
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         if self.renderer is None or self.renderer.plan is not plan:
-            self.renderer = FrameRenderer(plan, self.networks)
+            self.renderer = FrameRenderer(plan, self.networks, self.renderer)
         for position, args in enumerate(arguments):
             yield position, getattr(self.renderer, method)(*args)
 
@@ -63,22 +71,23 @@ def render(plan: Plan, folder: Path, executor: Executor, progress: Progress, com
     compare: also render every frame on its own, for compare.mp4.
     """
     plan = survey(plan, executor, progress)
+    executor.prepare(plan)
+    progress.advance()
     make_gbuffers(plan, executor, progress)
     latents = denoise(plan, executor, progress)
     hashes = decode(plan, executor, progress, latents)
     per_frame = render_per_frame(plan, executor, progress) if compare else None
     progress.phase("writing", plan.frames + 5 + compare)
-    unwrap(plan, executor, progress)
-    write_outputs(plan, folder, progress.advance, per_frame)
+    texels = unwrap(plan, executor, progress)
+    write_outputs(plan, texels, folder, progress.advance, per_frame)
     return hashes
 
 
 def render_per_frame(plan: Plan, executor: Executor, progress: Progress) -> Plan:
-    """The same render with every frame on its own, from one noise, for the comparison."""
+    """The same render with every frame on its own, from one noise, for the comparison. It looks at the same G-buffers."""
     method = replace(plan.config.method, name="per_frame", keyframes=0, adain_until=0.0)
     config = replace(plan.config, method=method, noise=NoiseConfig(kind="fixed"))
-    alone = replace(plan, config=config, keyframes=0, work=plan.work / "per_frame" / WORK)
-    make_gbuffers(alone, executor, progress)
+    alone = replace(plan, config=config, keyframes=0, pictures=plan.work / "per_frame")
     decode(alone, executor, progress, denoise(alone, executor, progress))
     return alone
 
@@ -148,11 +157,13 @@ def decode(plan: Plan, executor: Executor, progress: Progress, latents: Tensor) 
     return hashes
 
 
-def unwrap(plan: Plan, executor: Executor, progress: Progress) -> None:
-    """The texture of every finished frame, into the render's work folder."""
+def unwrap(plan: Plan, executor: Executor, progress: Progress) -> Texels:
+    """The texture of every finished frame, into the render's work folder; returns the texels that it is made of."""
     chunks = plan.chunks()
     for i, _ in executor.run(plan, "unwrap", [(chunk,) for chunk in chunks]):
         progress.advance(len(chunks[i]))
+    ((_, texels),) = executor.run(plan, "picture_texels", [()])
+    return texels
 
 
 def _in_order(results: Iterator[tuple[int, Any]]) -> list[Any]:

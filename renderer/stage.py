@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from renderer.arrays import load_arrays, save_arrays
 from renderer.atlas import Texels, atlases, bake, share_out
 from renderer.correspondence import Correspondence, correspond, texel_samples
-from renderer.gbuffer import GBuffer, control_image, gather
+from renderer.gbuffer import GBuffer, Geometry, control_image, gather
 from renderer.load import load_scene
 from renderer.noise import surface_keys
 from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
+from renderer.scene import Scene
 from renderer.sheets import guide_frame
 from renderer.unify import View
 from renderer.video import read_png, write_png
@@ -22,10 +23,16 @@ from renderer.video import read_png, write_png
 class Stage:
     """The loaded scene of one render on one worker, and nothing that cannot be made again."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, last: "Stage | None" = None):
+        """last: the stage of another plan, whose scene is taken over where it is the same."""
         self.plan = plan
-        self.scene = load_scene(plan.config.scene, plan.config.fps)
-        self.geometry = geometry(self.scene, plan.config.scene, atlases(self.scene))
+        self.scene: Scene
+        self.geometry: Geometry
+        if last is not None and (last.plan.config.scene, last.plan.config.fps) == (plan.config.scene, plan.config.fps):
+            self.scene, self.geometry = last.scene, last.geometry
+        else:
+            self.scene = load_scene(plan.config.scene, plan.config.fps)
+            self.geometry = geometry(self.scene, plan.config.scene, atlases(self.scene))
         self.arrays = functools.lru_cache(maxsize=256)(self._arrays)
         self.texels = functools.cache(self._texels)
 
@@ -105,7 +112,7 @@ class Stage:
 
     def unwrap(self, frames: Sequence[int]) -> None:
         """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel."""
-        texels = self.picture_texels
+        texels = self.picture_texels()
         for frame in frames:
             vertices, caster = self.pose(frame)
             gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
@@ -115,7 +122,6 @@ class Stage:
             texture = {"colour": np.rint(sampled).astype(np.uint8), "seen": weight.any(axis=1)}
             save_arrays(self.plan.texture_path(frame), texture)
 
-    @property
     def picture_texels(self) -> Texels:
         """The texels on which finished pictures are compared and shown."""
         return self.texels(self.plan.size, 1.0)

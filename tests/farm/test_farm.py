@@ -101,7 +101,7 @@ def farm(small, tmp_path_factory):
     try:
         start_ray(config.farm)
         executor = RayExecutor(1, Machine("cpu", "CPU", 2), lambda workers: None)
-        executor.meet(timeout=None)
+        executor.prepare(plan)
         yield executor, plan
     finally:
         stop_ray()

@@ -153,7 +153,7 @@ def test_noise_by_kind(surveyed, kind):
 def test_a_steady_picture_unwraps_to_a_steady_texture(surveyed):
     """A picture painted by what each pixel shows comes back from the texture, at every texel that is seen."""
     plan, stage = surveyed(scene=SceneConfig(name="flag", camera=CameraConfig(move="static")))
-    texels = stage.picture_texels
+    texels = stage.picture_texels()
     palette = np.random.default_rng(0).integers(0, 256, (stage.geometry.heroes + 2, 3)).astype(np.uint8)
     for frame in (0, 3):
         gbuffer = stage.gbuffer(frame, plan.size, *stage.pose(frame))
