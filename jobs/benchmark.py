@@ -1,22 +1,24 @@
 """Speed of the main job on this machine, always against a baseline of the same run.
 
 python jobs/benchmark.py gbuffer            a G-buffer of the dancer (20k triangles) at 512², one thread, against trimesh's rays
-python jobs/benchmark.py main               the phases of a render, inline and on Ray, and what Ray and its I/O add
+python jobs/benchmark.py main               the phases of a render, inline and on Ray, and what Ray and its I/O add to them
 python jobs/benchmark.py main frames=8 ...  any key of farm/submit.py; repeats=N (default 3)
 """
 
 import os
-import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+# Read when numpy is first imported: one thread for all but torch, here, in every render, and so with Ray's workers, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SIDE = 512
+SUBMIT = Path(__file__).parents[1] / "farm" / "submit.py"
 
 
 def gbuffer(repeats: int) -> None:
@@ -54,38 +56,38 @@ def gbuffer(repeats: int) -> None:
 
 
 def main_job(settings: Sequence[str], repeats: int) -> None:
-    """The same render inline and on one Ray worker with as many threads, in turn; start-up and model loading do not count."""
-    from farm import command, driver
-    from farm.progress import Progress
-    from renderer.manifest import read_manifest
+    """The same render inline and on one Ray worker with as many threads, in turn.
 
+    Each has a process of its own, so that both meet code, weights and network for the first time. Set-up (starting Ray,
+    importing, loading scene and model) is shown apart and does not count.
+    """
     settings = ["frames=8", "steps=4", "chunk=4", *settings]
-    seconds: dict[str, list[dict[str, float]]] = {"inline": [], "ray": []}
+    inline, ray = [], []
     for _ in range(repeats):
-        for name, where in (("inline", ["farm=inline"]), ("ray", ["farm=local", "farm.workers=1"])):
-            folder = Path(tempfile.mkdtemp(prefix="benchmark-"))
-            try:
-                (job,) = command.renders([*settings, *where, f"output={folder}"])
-                config = command.configure(job)
-                with Progress(folder, config.frames) as progress:
-                    driver.submit(config, progress)
-                manifest = read_manifest(folder)
-                assert manifest is not None
-                seconds[name].append(manifest.timings)
-            finally:
-                shutil.rmtree(folder)
-    phases = [phase for phase in seconds["inline"][0] if phase != "set-up"]
-    print(f"{' '.join(settings)}; {repeats} runs of each, in turn; median seconds")
+        inline.append(timings([*settings, "farm=inline"]))
+        ray.append(timings([*settings, "farm=local", "farm.workers=1"]))
+    print(f"{' '.join(settings)}; {repeats} pairs of renders, each in a process of its own; median seconds")
     print(f"  {'phase':<12}{'inline':>8}{'Ray':>8}{'ratio':>8}")
-    for phase in phases:
-        a, b = (statistics.median(run[phase] for run in runs) for runs in seconds.values())
-        print(f"  {phase:<12}{a:8.2f}{b:8.2f}{b / a:8.2f}")
-    totals = [[sum(run[phase] for phase in phases) for run in runs] for runs in seconds.values()]
+    for phase in inline[0]:
+        a, b = (statistics.median(run[phase] for run in runs) for runs in (inline, ray))
+        print(f"  {phase:<12}{a:8.2f}{b:8.2f}{'  does not count' if phase == 'set-up' else f'{b / a:8.2f}'}")
+    totals = [[sum(run.values()) - run["set-up"] for run in runs] for runs in (inline, ray)]
     ratios = [b / a for a, b in zip(*totals, strict=True)]
     a, b = map(statistics.median, totals)
     print(
-        f"  {'all':<12}{a:8.2f}{b:8.2f}{statistics.median(ratios):8.2f}  ({min(ratios):.2f}-{max(ratios):.2f} by pair)"
+        f"  {'the rest':<12}{a:8.2f}{b:8.2f}{statistics.median(ratios):8.2f}  ({min(ratios):.2f}-{max(ratios):.2f} by pair)"
     )
+
+
+def timings(settings: Sequence[str]) -> dict[str, float]:
+    """Seconds per phase of one render by farm/submit.py, as its manifest has them."""
+    from renderer.manifest import read_manifest
+
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        subprocess.run([sys.executable, SUBMIT, *settings, f"output={folder}"], check=True, capture_output=True)
+        manifest = read_manifest(Path(folder))
+        assert manifest is not None
+        return manifest.timings
 
 
 def alternate(a: Callable[[], None], b: Callable[[], None], repeats: int) -> tuple[list[float], list[float]]:
