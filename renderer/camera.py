@@ -45,10 +45,14 @@ class Camera:
         (<= 0 is behind the camera; there xy means nothing).
         """
         homogeneous = points if points.shape[1] == 4 else np.concatenate([points, np.ones((len(points), 1))], axis=1)
-        x, y, z, _ = (homogeneous @ self.view.T).T
-        depth = -z
-        scale = self.focal(size) / np.where(depth > 1e-9, depth, np.inf)
-        return np.stack([0.5 * size[0] + x * scale, 0.5 * size[1] - y * scale], axis=1), depth
+        projected = homogeneous @ self.matrix(size).T
+        depth = projected[:, 2]
+        return projected[:, :2] / np.where(depth > 1e-9, depth, np.inf)[:, None], depth
+
+    def matrix(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Homogeneous world points to (x·z, y·z, z) in pixels of a picture of size (width, height), [3, 4]; see project."""
+        focal, (width, height) = self.focal(size), size
+        return np.array([[focal, 0, -0.5 * width], [0, -focal, -0.5 * height], [0, 0, -1]]) @ self.view[:3]
 
     def rays(
         self, size: tuple[int, int], rows: slice = slice(None), columns: slice = slice(None)

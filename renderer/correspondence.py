@@ -4,17 +4,21 @@ pixel → texel: what a pixel shows. texel → pixel: where a texel's surface po
 Everything here is made once per render and frame; a step only gathers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from renderer.atlas import Texels, lookup, surface_points
 from renderer.camera import Camera
-from renderer.gbuffer import GBuffer, Geometry, ground_distance
+from renderer.gbuffer import NOTHING, GBuffer, Geometry, ground_distance
 from renderer.rasterise import Caster
 
 REACHED = 1e-3  # relative slack of the ray that decides whether a texel is seen
+PURE = 0.75  # share of what a pixel covers that must be of its object; the feature of a mixture belongs to neither
+ENOUGH = 0.5  # share of a bilinear sample that must be of its object; less would be extrapolated from next door
 NEXT_DOOR = 3.0  # widths of a pixel in depth, up to which it may show a texel's surroundings; more is another part
 
 
@@ -49,6 +53,26 @@ def correspond(
     return Correspondence(gbuffer.object, texel, gbuffer.point.astype(np.float32), pixel, weight)
 
 
+def unmixed(gbuffer: GBuffer, objects: NDArray[np.int32]) -> GBuffer:
+    """The same G-buffer, showing nothing where a pixel covers several objects: the network's feature there belongs to none.
+
+    objects: int32 [H, W], what the finished picture's pixels show. A pixel stays if at least PURE of what it covers is its
+    object.
+    """
+    height, width = gbuffer.object.shape
+    row, column = (
+        ((np.arange(fine) + 0.5) * coarse / fine).astype(int)
+        for fine, coarse in zip(objects.shape, (height, width), strict=True)
+    )
+    cell = row[:, None] * width + column
+    same = objects == gbuffer.object.ravel()[cell]
+    share = np.bincount(cell.ravel(), same.ravel(), height * width) / np.bincount(cell.ravel())
+    mixed = share.reshape(height, width) < PURE
+    return replace(
+        gbuffer, object=np.where(mixed, NOTHING, gbuffer.object), triangle=np.where(mixed, -1, gbuffer.triangle)
+    )
+
+
 def texel_samples(
     gbuffer: GBuffer, texels: Texels, geometry: Geometry, vertices: NDArray[np.floating], caster: Caster
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -57,11 +81,13 @@ def texel_samples(
     points = surface_points(vertices, geometry.faces, texels.triangle, texels.barycentrics)
     xy, depth = camera.project(points, (width, height))
     seen = visible(points, caster, camera, geometry.ground) & (depth > 0)
-    pixel, weight = bilinear(xy, seen, (width, height))
+    corners = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (width, height))
+    pixel, weight = (corner.numpy() for corner in corners)
     shown, inverse = gbuffer.object.ravel()[pixel], gbuffer.inverse_depth.ravel()[pixel]
     # Another part of the same object may lie behind a silhouette: a pixel shows the texel's surroundings at about its depth.
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
-    return pixel, normalise(np.where((shown == texels.object[:, None]) & close, weight, 0))
+    share = np.where((shown == texels.object[:, None]) & close, weight, 0)
+    return pixel.astype(np.int32), normalise(torch.from_numpy(share)).numpy()
 
 
 def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground: float | None) -> NDArray[np.bool_]:
@@ -71,22 +97,29 @@ def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground
     return np.minimum(distance, ground_distance(ground, camera, rays[:, 1])) > 1 - REACHED
 
 
-def bilinear(
-    xy: NDArray[np.floating], seen: NDArray[np.bool_], size: tuple[int, int]
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Bilinear samples of a picture of size (width, height) at xy [N, 2]: flat pixel indices int32 [N, 4], weights [N, 4].
+def bilinear(xy: Tensor, seen: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Bilinear samples of a picture of size (width, height) at xy [..., 2]: flat pixel indices int64 [..., 4], weights [..., 4].
 
-    Weights are 0 where a point is not seen [N] and for corners outside of the picture.
+    Weights are 0 where a point is not seen [...] and for corners outside of the picture. On the device of xy.
     """
-    corner = np.floor(np.where(seen[:, None], xy, 0) - 0.5)[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
-    inside = seen[:, None] & (corner >= 0).all(axis=2) & (corner < size).all(axis=2)
-    corner = np.where(inside[..., None], corner, 0)
-    weight = np.where(inside, (1 - np.abs(np.where(inside[..., None], xy[:, None], 0) - 0.5 - corner)).prod(axis=2), 0)
-    column, row = corner.astype(np.int32).transpose(2, 0, 1)
-    return row * size[0] + column, weight
+    column, across = _neighbours(xy[..., 0], seen, size[0])
+    row, down = _neighbours(xy[..., 1], seen, size[1])
+    pixel = row[..., :, None] * size[0] + column[..., None, :]
+    return pixel.flatten(-2), (down[..., :, None] * across[..., None, :]).flatten(-2)
 
 
-def normalise(weight: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Weights [N, 4] whose rows sum to 1, or to 0 where there are none."""
-    total = weight.sum(axis=1, keepdims=True)
-    return (weight / np.where(total > 1e-6, total, np.inf)).astype(np.float32)
+def _neighbours(x: Tensor, seen: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The two of `side` pixels along an axis between whose centres x [...] lies, int64 [..., 2], and their weights [..., 2]."""
+    pixel = (x - 0.5).floor()[..., None] + torch.arange(2, device=x.device)
+    inside = seen[..., None] & (pixel >= 0) & (pixel < side)
+    weight = torch.where(inside, 1 - (x[..., None] - 0.5 - pixel).abs(), 0)
+    return torch.where(inside, pixel, 0).long(), weight
+
+
+def normalise(weight: Tensor) -> Tensor:
+    """What is left of bilinear weights [..., 4] where corners that show something else have 0, in float32.
+
+    Rows sum to 1, or to 0 where less than ENOUGH is left.
+    """
+    total = weight.sum(dim=-1, keepdim=True)
+    return torch.where(total >= ENOUGH, weight / total, 0).float()

@@ -15,8 +15,10 @@ from renderer.noise import hashed_normal, screen_keys
 from renderer.plan import Plan
 from renderer.sampling import guide
 from renderer.stage import Stage
-from renderer.unify import sources
+from renderer.unify import View, make_view, sources
 from renderer.video import write_png
+
+VIEWS = 256  # correspondences that stay on the network's device, one a frame and level; 2 MB is a large one
 
 
 class NetworkCache:
@@ -39,6 +41,7 @@ class FrameRenderer(Stage):
     def __init__(self, plan: Plan, networks: NetworkCache, last: "FrameRenderer | None" = None):
         super().__init__(plan, last)
         self.networks = networks
+        self.view = functools.lru_cache(maxsize=VIEWS)(self._view)
         if plan.device == "cpu":
             torch.set_num_threads(plan.threads)
 
@@ -98,14 +101,16 @@ class FrameRenderer(Stage):
 
         features: on the network's device.
         """
-        method, device, dtype = self.plan.config.method, self.network.device, self.network.dtype
+        method, dtype = self.plan.config.method, self.network.dtype
         by_tokens = {}
         for level in self.plan.levels if method.post else ():
-            views = [self.view(frame, level) for frame in frames]
-            key_views = [self.view(frame, level) for frame in keyframes]
-            found = sources(views, key_views, self.geometry.heroes, method.unify)
-            by_tokens[int(np.prod(self.plan.level_size(level)))] = found.to(device, dtype)
+            views, key_views = ([self.view(frame, level) for frame in wanted] for wanted in (frames, keyframes))
+            by_tokens[int(np.prod(self.plan.level_size(level)))] = sources(views, key_views, method.unify).to(dtype)
         return Injection(features, by_tokens, method.pre, method.post, method.alpha)
+
+    def _view(self, frame: int, level: int) -> View:
+        table, camera = self.correspondence(frame, level), self.plan.cameras[frame]
+        return make_view(table, camera, self.geometry.heroes, self.network.device)
 
     def decode(self, frames: Sequence[int], latents: Tensor) -> list[str]:
         """Decode and write these frames' pictures; returns the sha256 of each one's pixels."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from renderer.arrays import load_arrays, save_arrays
 from renderer.atlas import Texels, atlases, bake, share_out
-from renderer.correspondence import Correspondence, correspond, texel_samples
+from renderer.correspondence import Correspondence, correspond, texel_samples, unmixed
 from renderer.gbuffer import GBuffer, Geometry, control_image, gather
 from renderer.load import load_scene
 from renderer.noise import surface_keys
@@ -16,7 +16,6 @@ from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
 from renderer.scene import Scene
 from renderer.sheets import guide_frame
-from renderer.unify import View
 from renderer.video import read_png, write_png
 
 
@@ -91,7 +90,7 @@ class Stage:
             }
             for level in plan.levels if plan.keyframes else ():
                 size = plan.level_size(level)
-                gbuffer = self.gbuffer(frame, size, vertices, caster)
+                gbuffer = unmixed(self.gbuffer(frame, size, vertices, caster), picture.object)
                 texels = self.texels(size, plan.config.method.texels)
                 table = correspond(gbuffer, texels, self.geometry, vertices, caster)
                 arrays |= {f"{name}/{level}": value for name, value in vars(table).items()}
@@ -105,10 +104,10 @@ class Stage:
             self.make_gbuffers([frame])
         return load_arrays(self.plan.arrays_path(frame))
 
-    def view(self, frame: int, level: int) -> View:
+    def correspondence(self, frame: int, level: int) -> Correspondence:
+        """A frame's correspondence at one feature level."""
         arrays = self.arrays(frame)
-        names = Correspondence.__dataclass_fields__
-        return View(Correspondence(**{name: arrays[f"{name}/{level}"] for name in names}), self.plan.cameras[frame])
+        return Correspondence(**{name: arrays[f"{name}/{level}"] for name in Correspondence.__dataclass_fields__})
 
     def unwrap(self, frames: Sequence[int]) -> None:
         """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel."""

@@ -28,16 +28,47 @@ class Sources:
     weight: Tensor
     covered: Tensor
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Sources":
-        return Sources(self.index.to(device), self.weight.to(device, dtype), self.covered.to(device))
+    def to(self, dtype: torch.dtype) -> "Sources":
+        return Sources(self.index, self.weight.to(dtype), self.covered)
 
 
 @dataclass(frozen=True)
 class View:
-    """A frame as the unification sees it: its correspondence at one level, and its camera."""
+    """A frame at one feature level as the unification sees it, on the device that unifies. T = h·w pixels.
 
-    correspondence: Correspondence
-    camera: Camera
+    size: (width, height). object: int32 [T]. hero: int64 [H], the pixels that show a hero, and texel: int64 [H], which of its
+    texels. plane: int64 [Q], the pixels that show ground or dome, and point: float64 [Q, 4], what they show (homogeneous).
+    pixel: int32 [N, 4], weight: float32 [N, 4], the sample of each texel. camera: float64 [3, 4], from homogeneous points to
+    (x·z, y·z, z) in pixels.
+    """
+
+    size: tuple[int, int]
+    object: Tensor
+    hero: Tensor
+    texel: Tensor
+    plane: Tensor
+    point: Tensor
+    pixel: Tensor
+    weight: Tensor
+    camera: Tensor
+
+
+def make_view(table: Correspondence, camera: Camera, heroes: int, device: torch.device) -> View:
+    """A frame's correspondence at one level and its camera, as flat tensors. heroes: how many; higher ids are ground and dome."""
+    height, width = table.object.shape
+    hero, plane = np.flatnonzero(table.texel >= 0), np.flatnonzero(table.object >= heroes)
+    arrays = {
+        "object": table.object.ravel(),
+        "hero": hero,
+        "texel": table.texel.ravel()[hero].astype(np.int64),
+        "plane": plane,
+        "point": table.point.reshape(-1, 4)[plane].astype(np.float64),
+        "pixel": table.pixel,
+        "weight": table.weight,
+        "camera": camera.matrix((width, height)),
+    }
+    # The arrays of a frame's file are read-only, which torch does not know of.
+    return View((width, height), **{name: torch.tensor(array, device=device) for name, array in arrays.items()})
 
 
 def unify(features: Tensor, sources: Sources) -> Tensor:
@@ -47,46 +78,41 @@ def unify(features: Tensor, sources: Sources) -> Tensor:
     )
 
 
-def sources(frames: Sequence[View], keyframes: Sequence[View], heroes: int, rule: str = "fill+mean") -> Sources:
+def sources(frames: Sequence[View], keyframes: Sequence[View], rule: str = "fill+mean") -> Sources:
     """Sources of all pixels of these frames (n·T of them, frame by frame) among the keyframes' tokens.
 
-    heroes: number of hero objects; higher ids are ground and dome. rule: fill+mean | fill | mean. The keyframes' order decides
-    which view fills a texel first.
-    """
-    samples = [frame_samples(frames, keyframe, heroes) for keyframe in keyframes]
-    tokens = keyframes[0].correspondence.object.size
-    index = np.stack([pixel + k * tokens for k, (pixel, _) in enumerate(samples)], axis=1)  # [P, K, 4]
-    weight = np.stack([weight for _, weight in samples], axis=1)
-    share = view_shares(np.any(weight, axis=2), rule)
-    return Sources(
-        torch.from_numpy(index.reshape(len(index), -1).astype(np.int64)),
-        torch.from_numpy((weight * share[..., None]).reshape(len(index), -1).astype(np.float32)),
-        torch.from_numpy(share.any(axis=1)),
-    )
-
-
-def view_shares(seen: np.ndarray, rule: str) -> np.ndarray:
-    """What each keyframe contributes to each pixel's T: seen, bool [P, K] → float [P, K], rows sum to 1, or to 0."""
-    mean = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1)
-    fill = seen & (seen.cumsum(axis=1) == 1)
-    return {"mean": mean, "fill": fill.astype(float), "fill+mean": 0.5 * (fill + mean)}[rule]
-
-
-def frame_samples(frames: Sequence[View], keyframe: View, heroes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bilinear samples of one keyframe for all pixels of these frames: pixel [P, 4] and weight [P, 4].
+    rule: fill+mean | fill | mean. The keyframes' order decides which view fills a texel first.
 
     Heroes are looked up by texel, ground and dome by projecting the pixel's own point: they do not deform, and a keyframe's
     pixel that shows anything else has weight 0, so that needs no ray.
     """
-    obj = np.concatenate([frame.correspondence.object.ravel() for frame in frames])
-    texel = np.concatenate([frame.correspondence.texel.ravel() for frame in frames])
-    point = np.concatenate([frame.correspondence.point.reshape(-1, 4) for frame in frames])
-    table = keyframe.correspondence
-    pixel, weight = np.zeros((len(obj), 4), np.int64), np.zeros((len(obj), 4), np.float32)
-    hero, plane = texel >= 0, obj >= heroes
-    pixel[hero], weight[hero] = table.pixel[texel[hero]], table.weight[texel[hero]]
-    size = table.object.shape[1], table.object.shape[0]
-    xy, depth = keyframe.camera.project(point[plane], size)
-    pixel[plane], share = bilinear(xy, depth > 0, size)
-    weight[plane] = normalise(np.where(table.object.ravel()[pixel[plane]] == obj[plane, None], share, 0))
-    return pixel, weight
+    tokens = keyframes[0].object.numel()
+    hero, plane = (
+        torch.cat([getattr(frame, kind) + i * tokens for i, frame in enumerate(frames)]) for kind in ("hero", "plane")
+    )
+    index = hero.new_zeros(len(frames) * tokens, len(keyframes), 4)
+    weight = torch.zeros(index.shape, device=index.device)
+
+    texel = torch.cat([frame.texel for frame in frames])
+    index[hero] = torch.stack([keyframe.pixel[texel] for keyframe in keyframes], dim=1).long()
+    weight[hero] = torch.stack([keyframe.weight[texel] for keyframe in keyframes], dim=1)
+
+    point = torch.cat([frame.point for frame in frames])
+    projected = point @ torch.stack([keyframe.camera for keyframe in keyframes]).transpose(1, 2)  # [K, Q, 3]
+    depth = projected[..., 2:]
+    corner, share = bilinear((projected[..., :2] / depth).float(), depth[..., 0] > 0, keyframes[0].size)
+    shown = torch.stack([keyframe.object for keyframe in keyframes]).gather(1, corner.flatten(1)).view_as(corner)
+    own = torch.cat([frame.object[frame.plane] for frame in frames])
+    index[plane] = corner.transpose(0, 1)
+    weight[plane] = normalise(torch.where(shown == own[:, None], share, 0)).transpose(0, 1)
+
+    index += tokens * torch.arange(len(keyframes), device=index.device)[:, None]
+    shares = view_shares(weight.any(dim=2), rule)
+    return Sources(index.flatten(1), (weight * shares[..., None]).flatten(1), shares.any(dim=1))
+
+
+def view_shares(seen: Tensor, rule: str) -> Tensor:
+    """What each keyframe contributes to each pixel's T: seen, bool [P, K] → float32 [P, K], rows sum to 1, or to 0."""
+    mean = seen / seen.sum(dim=1, keepdim=True).clamp(min=1)
+    fill = seen & (seen.cumsum(dim=1) == 1)
+    return {"mean": mean, "fill": fill.float(), "fill+mean": 0.5 * (fill + mean)}[rule]

@@ -58,7 +58,6 @@ def test_planning_and_errors_import_nothing_heavy():
         "config",
         "gbuffer",
         "atlas",
-        "correspondence",
         "noise",
     ]
     heavy = ("torch", "diffusers", "transformers", "ray")

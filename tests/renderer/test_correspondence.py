@@ -1,11 +1,12 @@
 import numpy as np
 import oracle
 import pytest
+import torch
 from toys import SIZE, bent, rigid, shoot, still_life
 
 from renderer.atlas import bake, surface_points
-from renderer.correspondence import bilinear, correspond, normalise, visible
-from renderer.gbuffer import Geometry
+from renderer.correspondence import PURE, bilinear, correspond, normalise, unmixed, visible
+from renderer.gbuffer import NOTHING, Geometry
 from renderer.rasterise import Caster
 
 GEOMETRY = still_life()
@@ -72,7 +73,7 @@ def test_hidden_texels_have_no_weight_and_visible_ones_do(pose, number):
     assert (table.weight >= 0).all()
     xy, _ = camera.project(points, SIZE)
     well_inside = seen & (xy > 1).all(axis=1) & (xy < np.array(SIZE) - 1).all(axis=1)
-    assert (total[well_inside] > 0).mean() > 0.9, "only a texel on a silhouette finds no pixel of its object"
+    assert (total[well_inside] > 0).mean() > 0.8, "only a texel on a silhouette finds too little of its object"
 
 
 @pytest.mark.parametrize("pose", POSES)
@@ -114,6 +115,21 @@ def test_no_part_of_an_object_takes_what_another_part_shows():
     assert used.any(axis=1)[texels.triangle < 2].mean() > 0.95
 
 
+def test_a_pixel_that_covers_several_objects_shows_none():
+    """Against loops, for a grid that does not divide the picture."""
+    camera, size = CAMERAS[0], (9, 7)
+    coarse, fine = shoot(GEOMETRY, camera, size=size), shoot(GEOMETRY, camera).object
+    clear = unmixed(coarse, fine)
+    covered = [[[] for _ in range(size[0])] for _ in range(size[1])]
+    for y, x in np.ndindex(fine.shape):
+        covered[int((y + 0.5) * size[1] / SIZE[1])][int((x + 0.5) * size[0] / SIZE[0])].append(fine[y, x])
+    for y, x in np.ndindex(coarse.object.shape):
+        stays = np.mean(covered[y][x] == coarse.object[y, x]) >= PURE
+        assert clear.object[y, x] == (coarse.object[y, x] if stays else NOTHING)
+        assert clear.triangle[y, x] == (coarse.triangle[y, x] if stays else -1)
+    assert 0.05 < (clear.object == NOTHING).mean() < 0.5
+
+
 def test_arrays_have_their_types():
     gbuffer, *_, table = frame("rigid", 0)
     hero = gbuffer.triangle >= 0
@@ -138,7 +154,7 @@ def test_bilinear_against_loops():
     xy = rng.uniform(-1, 8, (500, 2))
     xy[:35] = np.stack(np.meshgrid(np.arange(7), np.arange(5)), axis=-1).reshape(-1, 2) + 0.5  # pixel centres
     seen = rng.random(500) > 0.1
-    pixel, weight = bilinear(xy, seen, (7, 5))
+    pixel, weight = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (7, 5))
     for i, (x, y) in enumerate(xy):
         found, expected = np.zeros((5, 7)), np.zeros((5, 7))
         np.add.at(found.reshape(-1), pixel[i], weight[i])
@@ -149,12 +165,12 @@ def test_bilinear_against_loops():
 
 
 def test_weights_sum_to_one_or_nothing():
-    weight = normalise(np.array([[0.1, 0.3, 0, 0], [0, 0, 0, 0], [0, 1e-9, 0, 0]]))
-    np.testing.assert_allclose(weight, [[0.25, 0.75, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    weight = normalise(torch.tensor([[0.2, 0.6, 0, 0], [0, 0, 0, 0], [0, 0.4, 0, 0], [0, 1e-9, 0, 0]]))
+    np.testing.assert_allclose(weight, [[0.25, 0.75, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 
 def test_bilinear_survives_points_at_infinity():
-    xy = np.array([[1e30, 1.0], [-np.inf, 2.0], [np.nan, np.nan]])
-    pixel, weight = bilinear(xy, np.array([True, True, False]), (3, 3))
+    xy = torch.tensor([[1e30, 1.0], [-torch.inf, 2.0], [torch.nan, torch.nan]])
+    pixel, weight = bilinear(xy, torch.tensor([True, True, False]), (3, 3))
     assert (weight == 0).all()
     assert ((pixel >= 0) & (pixel < 9)).all()
