@@ -229,6 +229,7 @@ def test_to_casts():
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_finds_the_same_and_the_same_again():
     def on_gpu(frame):
         return make_view(frame.correspondence, frame.camera, GEOMETRY.heroes, torch.device("cuda"))
