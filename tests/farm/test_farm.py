@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import asdict
@@ -14,7 +16,7 @@ import pytest
 import ray
 
 from farm import driver
-from farm.config import FarmConfig, OutputConfig, SubmitConfig
+from farm.config import KEYS, FarmConfig, OutputConfig, SubmitConfig
 from farm.executor import ChunkError, RayExecutor
 from farm.machine import Machine, start_ray, stop_ray
 from farm.progress import Progress
@@ -89,6 +91,50 @@ def test_the_same_command_again_has_nothing_to_do(small, undisturbed, tmp_path):
     assert render(small(), tmp_path, name="inline") == undisturbed
     assert (tmp_path / "manifest.json").stat().st_mtime_ns == before
     assert time.monotonic() - begun < 5
+
+
+RAY = Path(sys.executable).with_name("ray")
+SUBMIT = Path(__file__).parents[2] / "farm" / "submit.py"
+SILENT = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """The address of a cluster of one CPU that somebody else runs. The environment holds its token."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    with tempfile.TemporaryDirectory(
+        prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:  # sockets' paths are short
+        where = [f"--temp-dir={folder}", "--port=0", "--node-ip-address=127.0.0.1"]
+        command = [RAY, "start", "--head", "--block", *where, "--num-cpus=1", "--include-dashboard=false"]
+        head = subprocess.Popen(command, env=os.environ | {"RAY_AUTH_MODE": "token"}, **SILENT)
+        address = Path(folder, "ray_current_cluster")
+        try:
+            while head.poll() is None and not address.exists():
+                time.sleep(0.1)
+            yield address.read_text().strip()
+        finally:
+            head.terminate()  # it ends what it has started
+            head.wait(timeout=20)
+
+
+def test_a_cluster_makes_the_same_pixels_and_stays_up(small, undisturbed, cluster, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # a farm in this process has set it; the token must be enough
+    config = submission(small(), tmp_path, name="cluster", workers=1, address=cluster)
+    subprocess.run([sys.executable, SUBMIT, *typed(config)], check=True, timeout=120, **SILENT)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [frame["sha256"] for frame in manifest["frames"]] == undisturbed
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    subprocess.run([RAY, "health-check", f"--address={cluster}"], check=True, timeout=30, **SILENT)
+
+
+def typed(config):
+    """What a person types for this configuration."""
+    for path in KEYS:
+        value = config
+        for name in path.split("."):
+            value = getattr(value, name)
+        yield f"{path}={'null' if value is None else value}"
 
 
 @pytest.fixture(scope="module")
