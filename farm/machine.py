@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,28 +79,25 @@ def cluster_cpus() -> int:
 
 def start_ray(farm: FarmConfig) -> None:
     """Start Ray on this machine, or join a running cluster; nothing happens where that is done already."""
-    # Keyframe features are read from shared memory as they lie there.
-    environment = {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
+    # The render tells torch its number of threads, as it shows in the pixels; nothing else should start any. What Ray starts on
+    # this machine inherits that.
+    environment = {"OMP_NUM_THREADS": "1"}
     os.environ |= environment
     if farm.name == "cluster" and has_token():
         # Ray presents a token by itself only where it finds the cluster by itself.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    for message in ("The given NumPy array is not writable", "Zero-copy tensor serialization"):
-        warnings.filterwarnings("ignore", message)  # nobody writes to them
     import ray
 
     if ray.is_initialized():
         return
-    # The render tells torch its number of threads, as it shows in the pixels; nothing else should start any.
-    runtime: dict[str, Any] = {"env_vars": {**environment, "OMP_NUM_THREADS": "1"}}
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if farm.name == "cluster":
         import farm as farm_package
         import renderer
 
-        runtime["py_modules"] = [str(Path(module.__path__[0])) for module in (farm_package, renderer)]
+        modules = [str(Path(module.__path__[0])) for module in (farm_package, renderer)]
         try:
-            ray.init(address=farm.address or "auto", **options)
+            ray.init(farm.address or "auto", runtime_env={"env_vars": environment, "py_modules": modules}, **options)
         except ConnectionError as error:
             raise ConfigError(
                 f"farm=cluster: no Ray cluster answers at {farm.address or 'auto'}; start one with `ray start --head`, "

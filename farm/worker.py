@@ -4,14 +4,21 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from farm.store import Key
 from renderer.plan import Plan
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from renderer.attention import KeyframeFeatures
     from renderer.frames import FrameRenderer
+
+Packed = dict[str, list[NDArray[np.uint8]]]
+"""Keyframe features as they travel: layer name → bytes of its pre- and post-attention tokens."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +51,14 @@ class RenderWorker:
     def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
         """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one."""
         renderer = self.render_frames(plan_id, plan)
-        device = renderer.plan.device
-        return getattr(renderer, method)(*(self.fetch(x, device) if isinstance(x, Kept) else x for x in arguments))
+        given = [self.fetch(value, renderer.plan) if isinstance(value, Kept) else value for value in arguments]
+        return getattr(renderer, method)(*given)
 
-    def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, "KeyframeFeatures"]:
+    def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, Packed]:
         """As run, for keyframe features: their size in bytes, and the features in the node's shared memory."""
         features = getattr(self.render_frames(plan_id, plan), method)(*arguments)
-        features = {layer: (pre.cpu(), post.cpu()) for layer, (pre, post) in features.items()}
-        return sum(tensor.nbytes for pair in features.values() for tensor in pair), features
+        packed = {layer: [pack(tensor) for tensor in pair] for layer, pair in features.items()}
+        return sum(array.nbytes for pair in packed.values() for array in pair), packed
 
     def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
         """The renderer of this plan's frames. That of the plan before gives it what both have in common."""
@@ -62,16 +69,30 @@ class RenderWorker:
             self.plan_id, self.renderer = plan_id, FrameRenderer(resolved, self.networks, self.renderer)
         return self.renderer
 
-    def fetch(self, kept: Kept, device: str) -> "KeyframeFeatures":
+    def fetch(self, kept: Kept, plan: Plan) -> "KeyframeFeatures":
         """The features, on this device. Chunks of one step that run here share them."""
         if self.features is None or self.features[0] != kept.key:
             reference = ray.get(self.store.find.remote(kept.key))
             if reference is None:
                 raise FeaturesLostError(f"keyframe features {kept.key} are not in the store")
             try:
-                features = ray.get(reference[0])
+                packed: Packed = ray.get(reference[0])
             except ray.exceptions.ObjectLostError as error:
                 raise FeaturesLostError(f"keyframe features {kept.key} are lost") from error
-            on_device = {layer: (pre.to(device), post.to(device)) for layer, (pre, post) in features.items()}
-            self.features = (kept.key, on_device)
+            features = {layer: (unpack(pre, plan), unpack(post, plan)) for layer, (pre, post) in packed.items()}
+            self.features = (kept.key, features)
         return self.features[1]
+
+
+def pack(tensor: "Tensor") -> NDArray[np.uint8]:
+    """A tensor's bytes. Ray maps arrays into every reader's memory as they lie; bfloat16, which NumPy lacks, has bytes, too."""
+    import torch
+
+    return tensor.cpu().contiguous().view(torch.uint8).numpy()
+
+
+def unpack(array: NDArray[np.uint8], plan: Plan) -> "Tensor":
+    """The tensor of these bytes, of the plan's type and on its device. On a CPU it is shared memory: nobody may write to it."""
+    import torch
+
+    return torch.from_numpy(array).view(getattr(torch, plan.dtype)).to(plan.device)
