@@ -51,8 +51,7 @@ def generate(
 def recognition(pocket: Pocket, images: Tensor, data: Dataset) -> dict:
     """Shares of pictures in which the judge sees what the labels say, in all and per material and environment."""
     visible = data.hero.float().mean((1, 2, 3)) >= HERO_AREA
-    classes = judge.class_embeddings(pocket.judge, pocket.coder)
-    seen = judge.classify(pocket.judge, images, classes)
+    seen = judge.classify(pocket.judge, pocket.coder, images)
     result: dict = {}
     for i, question in enumerate(QUESTIONS):
         right = (seen[question] == data.labels[:, i])[visible].float()

@@ -93,7 +93,7 @@ def judge(vocabulary: int) -> Any:
     """A small image-text embedding in CLIP's own layout."""
     text = _text_config(vocabulary, 96, 2, 4).to_dict()
     vision = {
-        "hidden_size": 144, "intermediate_size": 432, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": JUDGE_SIZE,
+        "hidden_size": 144, "intermediate_size": 432, "num_hidden_layers": 4, "num_attention_heads": 3, "image_size": JUDGE_SIZE,
         "patch_size": 8, "hidden_act": "quick_gelu",
     }  # fmt: skip
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
