@@ -45,7 +45,7 @@ def submit(config: SubmitConfig, progress: Progress) -> Path:
         from renderer.render import render
 
         hashes = render(plan, folder, workers, watch, config.output.compare)
-    watch.stop()
+        watch.stop()
     frames = [Frame(file=f"frames/{i:05d}.png", sha256=sha256) for i, sha256 in enumerate(hashes)]
     finished = replace(books, state="complete", finished=now(), frames=frames, timings=watch.timings)
     write_manifest(folder, finished)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 # Read when numpy is first imported: one thread for all but torch, here, in every render, and so with Ray's workers, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers give way to everything else on a machine; a process without Ray does not.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 SIDE = 512
 SUBMIT = Path(__file__).parents[1] / "farm" / "submit.py"
@@ -59,7 +61,7 @@ def main_job(settings: Sequence[str], repeats: int) -> None:
     """The same render inline and on one Ray worker with as many threads, in turn.
 
     Each has a process of its own, so that both meet code, weights and network for the first time. Set-up (starting Ray,
-    importing, loading scene and model) is shown apart and does not count.
+    importing, loading scene and model) is shown apart and does not count; ending Ray is in no phase.
     """
     settings = ["frames=8", "steps=4", "chunk=4", *settings]
     inline, ray = [], []
