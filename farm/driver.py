@@ -1,11 +1,12 @@
 """One submission from configuration to finished folder: plans, asks the farm phase by phase, writes the books."""
 
+import errno
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine, start_ray, stop_ray
 from farm.progress import Progress
 from renderer.config import RenderConfig
+from renderer.errors import RenderError
 from renderer.load import content_hash
-from renderer.manifest import Frame, Manifest, check_output, new_manifest, now, write_manifest
+from renderer.manifest import Books, Manifest, check_output, new_manifest, now
 from renderer.model import weights_hash
 from renderer.plan import WORK, Plan, make_plan
 
@@ -25,32 +27,50 @@ if TYPE_CHECKING:
 def submit(config: SubmitConfig, progress: Progress) -> Path:
     """Render one configuration into its output folder; returns the path of the video.
 
-    A folder that holds this very render, complete, is left as it is. Raises a UserError for the person's mistake.
+    A folder that holds this very render, complete, is left as it is; one that an earlier run has begun is gone on with.
+    Raises a UserError for the person's mistake, a RenderError where the disk is full.
     """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
     machine = find_machine(config)
     plan, scene = make_plan(config, folder, machine.device, config.farm.threads)
-    books = check_output(folder, manifest(plan, machine, list(scene.notes)))
+    new = manifest(plan, machine, list(scene.notes))
+    found = check_output(folder, new)
     wanted = ["video.mp4", "compare.mp4"] if config.output.compare else ["video.mp4"]
-    if books.state == "complete" and all((folder / name).exists() for name in wanted):
+    if found.state == "complete" and all((folder / name).exists() for name in wanted):
         return folder / "video.mp4"
+    if found is new:  # whatever a render that somebody has deleted left behind
+        shutil.rmtree(folder / WORK, ignore_errors=True)
     for note in scene.notes:
         progress.note(note)
-    write_manifest(folder, books)
-    watch = Stopwatch(progress)
+    books, begun, watch = Books(folder, found), now(), Stopwatch(progress)
     watch.phase("set-up", len(plan.chunks()) + 1)
-    with executor(config, machine, progress) as workers:
+    with room_on_disk(folder), executor(config, machine, progress) as workers:
+        books.write()
         # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
         from renderer.render import render
 
-        hashes = render(plan, folder, workers, watch, config.output.compare)
+        render(plan, folder, workers, watch, config.output.compare, books)
         watch.stop()
-    frames = [Frame(file=f"frames/{i:05d}.png", sha256=sha256) for i, sha256 in enumerate(hashes)]
-    finished = replace(books, state="complete", finished=now(), frames=frames, timings=watch.timings)
-    write_manifest(folder, finished)
+        resumed = [{"at": begun, **watch.found_done}] if any(watch.found_done.values()) else []
+        books.write(
+            state="complete", finished=now(), timings=watch.timings, resumed=[*books.manifest.resumed, *resumed]
+        )
     shutil.rmtree(folder / WORK)
     return folder / "video.mp4"
+
+
+@contextmanager
+def room_on_disk(folder: Path) -> Iterator[None]:
+    """Says of a full disk, wherever it was met, what to do. Raises RenderError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RenderError(
+            f"no space is left for output={folder}: what is finished stays; make room, then the same command goes on"
+        ) from error
 
 
 @contextmanager
@@ -88,19 +108,23 @@ def manifest(plan: Plan, machine: Machine, notes: list[str]) -> Manifest:
 
 
 class Stopwatch:
-    """Passes progress on and writes down how long each phase took, in seconds."""
+    """Passes progress on and writes down how long each phase took, in seconds, and how much of it was done before."""
 
     def __init__(self, progress: Progress):
-        self.progress, self.timings = progress, dict[str, float]()
+        self.progress, self.timings, self.found_done = progress, dict[str, float](), dict[str, int]()
         self.name, self.begun = "", time.perf_counter()
 
-    def phase(self, name: str, total: int) -> None:
+    def phase(self, name: str, total: int, done: int = 0) -> None:
         self.stop()
         self.name, self.begun = name, time.perf_counter()
-        self.progress.phase(name, total)
+        self.found_done[name] = self.found_done.get(name, 0) + done
+        self.progress.phase(name, total, done)
 
     def advance(self, units: float = 1) -> None:
         self.progress.advance(units)
+
+    def note(self, line: str) -> None:
+        self.progress.note(line)
 
     def stop(self) -> None:
         if self.name:

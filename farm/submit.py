@@ -26,7 +26,7 @@ try:
     from farm.progress import Progress
     from farm.usage import usage
     from renderer import vocabulary
-    from renderer.errors import ConfigError, UserError
+    from renderer.errors import ConfigError, RenderError, UserError
 except ModuleNotFoundError as missing:
     print(
         f"error: {missing.name} is not installed: run `pip install -e .` in the checkout, or `make demo`",
@@ -73,10 +73,10 @@ def submit(config: SubmitConfig) -> Path:
         with Progress(folder, config.frames) as progress:
             return driver.submit(config, progress)
     except KeyboardInterrupt as error:
-        error.add_note(f"finished frames stay; the same command with {shlex.quote(f'output={folder}')} starts it again")
+        error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
         raise
     except Exception as error:
-        if not isinstance(error, UserError):
+        if not isinstance(error, (UserError, RenderError)):
             log = folder / "error.log"
             log.write_text("".join(traceback.format_exception(error)), "utf-8", "backslashreplace")
             error.add_note(f"see {log}")
@@ -123,8 +123,8 @@ def sweep(jobs: Sequence[Sequence[str]]) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, and, where it is not the person's mistake, where the rest stands."""
-    if isinstance(error, UserError):
+    """What went wrong, and, where nobody expected it, where the rest stands."""
+    if isinstance(error, (UserError, RenderError)):
         return str(error)
     what = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
     return f"unexpected {type(error).__name__}: {what} ({'; '.join(getattr(error, '__notes__', ['FARM_DEBUG=1 shows where']))})"

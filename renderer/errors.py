@@ -1,4 +1,4 @@
-"""What the person got wrong. Each error is one line: what, where, what was expected, what to do (exit code 2)."""
+"""What went wrong, one line each: what, where, what was expected, what to do. The person's mistakes have exit code 2."""
 
 
 class UserError(ValueError):
@@ -19,3 +19,7 @@ class ModelError(UserError):
 
 class OutputError(UserError):
     """The output folder cannot be written, or it holds another render."""
+
+
+class RenderError(RuntimeError):
+    """A render cannot go on, though what was asked for can be done: one line that says what to do (exit code 1)."""

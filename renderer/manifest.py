@@ -3,7 +3,8 @@
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ from renderer.files import atomic, write_json
 from renderer.video import read_png
 
 NAME = "manifest.json"
+INTERVAL = 1.0  # seconds between two writings of a manifest at most, while frames finish
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "embreex", "ray")
 # What we write, beside the manifest. Without a manifest, any of these belongs to someone else.
 PRODUCTS = ("frames", "video.mp4", "contact_sheet.png", "guides.mp4", "compare.mp4", "texture.mp4", "metrics.json")
@@ -37,7 +39,9 @@ class Manifest:
 
     prompt: as the person typed it. config: the whole resolved configuration. constants: what must not change on the way
     (chunk, keyframes, threads, dtype, attention backend, rasteriser, and hashes of the scene file and the weights).
-    device: model name. state: "rendering" or "complete". started, finished: ISO 8601, UTC. timings: seconds per phase.
+    device: model name. state: "rendering" or "complete". started, finished: ISO 8601, UTC. frames: those that are finished.
+    timings: seconds per phase of the run that completed it. resumed: of each run that went on from an earlier one, when it
+    began ("at") and how much of each phase it found done.
     """
 
     prompt: str
@@ -52,6 +56,7 @@ class Manifest:
     finished: str | None = None
     frames: list[Frame] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    resumed: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -154,6 +159,33 @@ def check_output(folder: Path, manifest: Manifest) -> Manifest:
     intact = [frame for frame in stored.frames if _intact(folder, frame)]
     lost = len(intact) < len(stored.frames)
     return replace(stored, frames=intact, state="rendering" if lost else stored.state)
+
+
+class Books:
+    """The manifest of a render that runs, on disk whenever frames finish.
+
+    hashes: frame → sha256 of its picture, for those that are finished and intact.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder, self.manifest = folder, manifest
+        self.hashes = {int(Path(frame["file"]).stem): frame["sha256"] for frame in manifest.frames}
+        self.written = -INTERVAL
+
+    def add(self, hashes: Iterable[tuple[int, str]]) -> None:
+        """These frames are finished. A long clip's manifest takes a while to write: not each time, but soon."""
+        self.hashes |= hashes
+        if time.monotonic() - self.written >= INTERVAL:
+            self.write()
+
+    def write(self, **changes: Any) -> None:
+        """Write the manifest with all finished frames, and with these fields changed."""
+        frames = [
+            Frame(file=f"frames/{number:05d}.png", sha256=sha256) for number, sha256 in sorted(self.hashes.items())
+        ]
+        self.manifest = replace(self.manifest, frames=frames, **changes)
+        write_manifest(self.folder, self.manifest)
+        self.written = time.monotonic()
 
 
 def _holds_something(path: Path) -> bool:

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from renderer.arrays import load_arrays
 from renderer.atlas import Texels
+from renderer.checkpoint import Checkpoints
 from renderer.config import NoiseConfig
 from renderer.errors import SceneError
 from renderer.frames import FrameRenderer, NetworkCache
+from renderer.manifest import Books
 from renderer.outputs import write_outputs
 from renderer.plan import Plan
 from renderer.sampling import choose_keyframes, make_scheduler, normalise_latents
@@ -40,9 +43,11 @@ class Executor(Protocol):
 class Progress(Protocol):
     """Who wants to know how far a render is."""
 
-    def phase(self, name: str, total: int) -> None: ...
+    def phase(self, name: str, total: int, done: int = 0) -> None: ...
 
     def advance(self, units: float = 1) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
 
 class InlineExecutor:
@@ -65,30 +70,32 @@ class InlineExecutor:
         return next(self.run(plan, method, [arguments]))[1]
 
 
-def render(plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool) -> list[str]:
-    """A whole render, from the set-up that has begun to the files in its folder; returns the sha256 of every frame.
+def render(plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool, books: Books) -> None:
+    """A whole render, from the set-up that has begun to the files in its folder.
 
-    compare: also render every frame on its own, for compare.mp4.
+    compare: also render every frame on its own, for compare.mp4. books: of this render; frames that they hold, and what an
+    earlier run of it has left in the work folder, are not made again.
     """
     plan = survey(plan, executor, progress)
     executor.prepare(plan)
     progress.advance()
     make_gbuffers(plan, executor, progress)
-    latents = denoise(plan, executor, progress)
-    hashes = decode(plan, executor, progress, latents)
-    per_frame = render_per_frame(plan, executor, progress) if compare else None
+    if len(books.hashes) < plan.frames:
+        decode(plan, executor, progress, denoise(plan, executor, progress, books), books)
+    else:
+        progress.phase("decoding", plan.frames, plan.frames)
+    per_frame = render_per_frame(plan, executor, progress, books) if compare else None
     progress.phase("writing", plan.frames + 5 + compare)
     texels = unwrap(plan, executor, progress)
     write_outputs(plan, texels, folder, progress.advance, per_frame)
-    return hashes
 
 
-def render_per_frame(plan: Plan, executor: Executor, progress: Progress) -> Plan:
+def render_per_frame(plan: Plan, executor: Executor, progress: Progress, books: Books) -> Plan:
     """The same render with every frame on its own, from one noise, for the comparison. It looks at the same G-buffers."""
     method = replace(plan.config.method, name="per_frame", keyframes=0, adain_until=0.0)
     config = replace(plan.config, method=method, noise=NoiseConfig(kind="fixed"))
     alone = replace(plan, config=config, keyframes=0, pictures=plan.work / "per_frame")
-    decode(alone, executor, progress, denoise(alone, executor, progress))
+    decode(alone, executor, progress, denoise(alone, executor, progress, books))
     return alone
 
 
@@ -106,15 +113,27 @@ def survey(plan: Plan, executor: Executor, progress: Progress) -> Plan:
 
 
 def make_gbuffers(plan: Plan, executor: Executor, progress: Progress) -> None:
-    """G-buffers and correspondence of all frames, into the render's work folder."""
-    progress.phase("G-buffers", plan.frames)
-    chunks = plan.chunks()
+    """G-buffers and correspondence of all frames, into the render's work folder, as far as they are not there."""
+    chunks = [chunk for chunk in plan.chunks() if not all(has_gbuffer(plan, frame) for frame in chunk)]
+    progress.phase("G-buffers", plan.frames, plan.frames - sum(map(len, chunks)))
     for i, _ in executor.run(plan, "make_gbuffers", [(chunk,) for chunk in chunks]):
         progress.advance(len(chunks[i]))
 
 
-def denoise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
-    """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step."""
+def has_gbuffer(plan: Plan, frame: int) -> bool:
+    """Do the files of a frame's G-buffer lie in the work folder, whole?"""
+    try:
+        load_arrays(plan.arrays_path(frame))
+    except (OSError, ValueError):
+        return False
+    return plan.guide_path(frame).exists()
+
+
+def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | None = None) -> Tensor:
+    """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step.
+
+    books: of the render whose checkpoint, in the work folder, this goes on from and renews after every step.
+    """
     config, method = plan.config, plan.config.method
     scheduler = make_scheduler(plan.spec, plan.steps)
     chunks = plan.chunks()
@@ -122,8 +141,14 @@ def denoise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
     latents = torch.cat([part for part, _ in noise]) * scheduler.init_noise_sigma
     background = torch.cat([part for _, part in noise])
 
-    progress.phase("denoising", len(scheduler.timesteps))
-    for step, t in enumerate(scheduler.timesteps):
+    done, checkpoints = 0, None
+    if books is not None:
+        path = plan.work / f"{plan.pictures.name}.safetensors"
+        checkpoints = Checkpoints(path, books.manifest.render_hash, scheduler, progress.note)
+        done, latents = checkpoints.resume(latents)
+
+    progress.phase("denoising", len(scheduler.timesteps), done)
+    for step, t in enumerate(scheduler.timesteps[done:], done):
         x = scheduler.scale_model_input(latents, t)
         timestep, fraction = t.item(), step / len(scheduler.timesteps)
         keyframes, features = [], None
@@ -135,6 +160,8 @@ def denoise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
         latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, config.seed, step)).prev_sample
         if fraction < method.adain_until:
             latents = normalise_latents(latents, background)
+        if checkpoints is not None:
+            checkpoints.save(step + 1, latents)
     return latents
 
 
@@ -146,15 +173,27 @@ def stochastic(scheduler: Any, seed: int, step: int) -> dict[str, torch.Generato
     return {"generator": torch.Generator().manual_seed(int(entropy >> np.uint64(1)))}
 
 
-def decode(plan: Plan, executor: Executor, progress: Progress, latents: Tensor) -> list[str]:
-    """Write all frames' pictures; returns the sha256 of each one's pixels."""
-    progress.phase("decoding", plan.frames)
-    chunks, hashes = plan.chunks(), [""] * plan.frames
-    for i, found in executor.run(plan, "decode", [(chunk, latents[list(chunk)]) for chunk in chunks]):
-        for frame, sha256 in zip(chunks[i], found, strict=True):
-            hashes[frame] = sha256
-        progress.advance(len(chunks[i]))
-    return hashes
+def decode(
+    plan: Plan, executor: Executor, progress: Progress, latents: Tensor, books: Books | None = None
+) -> list[str]:
+    """Write all frames' pictures; returns the sha256 of each one's pixels.
+
+    books: learn of every chunk as it finishes; chunks whose frames they hold are left as they are.
+    """
+    hashes = dict(books.hashes) if books else {}
+    chunks = [chunk for chunk in plan.chunks() if not all(frame in hashes for frame in chunk)]
+    progress.phase("decoding", plan.frames, plan.frames - sum(map(len, chunks)))
+    try:
+        for i, found in executor.run(plan, "decode", [(chunk, latents[list(chunk)]) for chunk in chunks]):
+            made = list(zip(chunks[i], found, strict=True))
+            hashes |= made
+            if books:
+                books.add(made)
+            progress.advance(len(chunks[i]))
+    finally:
+        if books:
+            books.write()
+    return [hashes[frame] for frame in range(plan.frames)]
 
 
 def unwrap(plan: Plan, executor: Executor, progress: Progress) -> Texels:

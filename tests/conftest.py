@@ -19,10 +19,13 @@ PER_FRAME = MethodConfig(name="per_frame", keyframes=0, pre=False, post=False, a
 class Quiet:
     """Progress that nobody looks at."""
 
-    def phase(self, name, total):
+    def phase(self, name, total, done=0):
         pass
 
     def advance(self, units=1):
+        pass
+
+    def note(self, line):
         pass
 
 

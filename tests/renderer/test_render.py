@@ -8,7 +8,7 @@ from conftest import PER_FRAME, QUIET
 
 from renderer.config import MethodConfig, NoiseConfig
 from renderer.frames import FrameRenderer, NetworkCache
-from renderer.manifest import frame_hash
+from renderer.manifest import Books, frame_hash, new_manifest
 from renderer.plan import make_plan
 from renderer.render import InlineExecutor, decode, denoise, make_gbuffers, render, stochastic, survey
 from renderer.sampling import make_scheduler
@@ -84,14 +84,17 @@ class Phases:
     def __init__(self):
         self.names, self.totals, self.done = [], [], []
 
-    def phase(self, name, total):
+    def phase(self, name, total, done=0):
         self.names.append(name)
         self.totals.append(total)
-        self.done.append(0.0)
+        self.done.append(done)
 
     def advance(self, units=1):
         if self.done:  # the set-up has begun before the render does
             self.done[-1] += units
+
+    def note(self, line):
+        raise AssertionError(line)
 
 
 def test_a_whole_render_and_its_folder(small, finished, tmp_path):
@@ -99,7 +102,9 @@ def test_a_whole_render_and_its_folder(small, finished, tmp_path):
     torch.manual_seed(5)  # what else happens in the process does not matter
     plan, _ = make_plan(small(), tmp_path / "clip", "cpu", 1)
     phases = Phases()
-    hashes = render(plan, tmp_path / "clip", Inline(), phases, compare=False)
+    books = Books(tmp_path / "clip", new_manifest({"prompt": "", "seed": 0}, {}, "CPU", []))
+    render(plan, tmp_path / "clip", Inline(), phases, compare=False, books=books)
+    hashes = [sha256 for _, sha256 in sorted(books.hashes.items())]
     assert hashes == finished[0]
     assert len(set(hashes)) == 5
     for frame, sha256 in enumerate(hashes):

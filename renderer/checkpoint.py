@@ -1,0 +1,156 @@
+"""What a render goes on from when its driver dies: latents and the sampler's memory after a step, in one safetensors file."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from renderer.errors import RenderError
+from renderer.files import atomic
+
+Arrays = dict[str, NDArray]
+
+
+class CheckpointError(ValueError):
+    """A file that is not whole or another render's, or a sampler whose memory no file can hold."""
+
+
+class Checkpoints:
+    """The checkpoint of one render, step by step: each takes the place of the one before.
+
+    key: the render's hash; a checkpoint that carries another one is of no use. scheduler: of diffusers, timesteps set and no
+    step taken. note: takes a line for the person.
+    """
+
+    def __init__(self, path: Path, key: str, scheduler: Any, note: Callable[[str], None]):
+        self.path, self.key, self.scheduler, self.note = path, key, scheduler, note
+        self.fresh, self.possible = copy.deepcopy(scheduler), True
+
+    def resume(self, latents: Tensor) -> tuple[int, Tensor]:
+        """(steps that are done, latents after them), and the scheduler as it was then; (0, `latents`) to begin anew."""
+        try:
+            found = load(self.path, self.key)
+        except CheckpointError as error:
+            self.note(f"the checkpoint {self.path} is ignored, and denoising begins anew: {error}")
+            return 0, latents
+        if found is None:
+            return 0, latents
+        step, latents, sampler = found
+        vars(self.scheduler).update(sampler)
+        return step, latents
+
+    def save(self, step: int, latents: Tensor) -> None:
+        """After so many steps. Raises RenderError where the file cannot be written; the one before is intact then."""
+        if not self.possible:
+            return
+        try:
+            save(self.path, self.key, step, latents, sampler_state(self.scheduler, self.fresh))
+        except CheckpointError as error:
+            self.note(f"no checkpoints of this render: {error}")
+            self.possible = False
+
+
+def sampler_state(scheduler: Any, fresh: Any) -> dict[str, Any]:
+    """The attributes of a diffusers scheduler that its steps have changed, by name.
+
+    fresh: the same scheduler before its first step. With these set, it goes on as the first one would, whatever its kind.
+    """
+    before = vars(fresh)
+    return {
+        name: value for name, value in vars(scheduler).items() if name not in before or not _same(value, before[name])
+    }
+
+
+def _same(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b)
+
+
+def save(path: Path, key: str, step: int, latents: Tensor, sampler: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all. latents: float32 [F, C, h, w]. sampler: tensors, plain values and lists of them.
+
+    Nothing is copied, and a flipped bit is found by the sha256 over all of it. Raises CheckpointError for what a sampler
+    holds besides, RenderError where the file cannot be written.
+    """
+    arrays = {"latents": _array(latents)}
+    state = json.dumps({"render": key, "step": step, "sampler": _pack(dict(sampler), arrays)})
+    try:
+        with atomic(path) as part:
+            save_file(arrays, part, {"state": state, "sha256": _sha256(state, arrays)})
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise RenderError(
+            f"cannot write the checkpoint {path} ({reason}): what is finished stays; make room, then the same command goes on"
+        ) from error
+
+
+def load(path: Path, key: str) -> tuple[int, Tensor, dict[str, Any]] | None:
+    """(step, latents, sampler) as saved, or None if there is no file. Raises CheckpointError if it is of no use."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = metadata["state"]
+        intact = _sha256(text, arrays) == metadata["sha256"]
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"it is not whole ({' '.join(str(error).split())})") from error
+    if not intact:
+        raise CheckpointError("it is not as it was written (its sha256 differs)")
+    state = json.loads(text)
+    if state["render"] != key:
+        raise CheckpointError("it is another render's")
+    return state["step"], torch.from_numpy(arrays["latents"]), _unpack(state["sampler"], arrays)
+
+
+def _sha256(state: str, arrays: Arrays) -> str:
+    layout = [(name, array.dtype.str, array.shape) for name, array in sorted(arrays.items())]
+    digest = hashlib.sha256(json.dumps([state, layout]).encode())
+    for _, array in sorted(arrays.items()):
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _pack(value: Any, arrays: Arrays) -> Any:
+    """JSON for a value; its tensors join `arrays`, and {"tensor": name} stands for each."""
+    if isinstance(value, Tensor):
+        name = f"sampler.{len(arrays)}"
+        arrays[name] = _array(value)
+        return {"tensor": name}
+    if type(value) is dict:
+        return {"dict": {name: _pack(item, arrays) for name, item in value.items()}}
+    if type(value) is list:
+        return [_pack(item, arrays) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise CheckpointError(f"the sampler's memory holds a {type(value).__name__}")
+
+
+def _unpack(value: Any, arrays: Arrays) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, arrays) for item in value]
+    if isinstance(value, dict) and "tensor" in value:
+        return torch.from_numpy(arrays[value["tensor"]])
+    if isinstance(value, dict):
+        return {name: _unpack(item, arrays) for name, item in value["dict"].items()}
+    return value
+
+
+def _array(tensor: Tensor) -> NDArray:
+    return np.ascontiguousarray(tensor.numpy(force=True))
