@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
@@ -41,6 +42,9 @@ SPEAKING = ("prompt", "method", "model.name", "noise.kind")  # whose values need
 EXPECTED: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 MARK = "%text%"
 
+# Named sweeps: `-m job=materials` is jobs/materials.yaml.
+JOBS = {path.stem: path for path in sorted(CONF.with_name("jobs").glob("*.yaml"))}
+
 ConfigStore.instance().store(name="schema", node=SubmitConfig)
 
 
@@ -50,7 +54,7 @@ def renders(arguments: Sequence[str], sweep: bool = False) -> list[list[str]]:
     >>> renders(["scene=dancer,fish", "seed=range(2)"], sweep=True)[3][1]
     'seed=1'
     """
-    overrides = [normalise(argument, sweep) for argument in arguments]
+    overrides = expand(arguments, sweep)
     chosen = {override.partition("=")[0] for override in overrides}
     if "farm.address" in chosen and "farm" not in chosen:
         overrides.append("farm=cluster")
@@ -67,6 +71,51 @@ def renders(arguments: Sequence[str], sweep: bool = False) -> list[list[str]]:
             return [list(job) for job in dict.fromkeys(map(tuple, jobs))]  # a value given twice is one render
         except HydraException as error:
             raise ConfigError(one_line(error)) from error
+
+
+def expand(arguments: Sequence[str], sweep: bool) -> list[str]:
+    """The overrides of `arguments`, with job=NAME replaced by what that job sets and nobody has typed.
+
+    Without `sweep` a job is a mistake, as commas are, and does not imply it: the same text in quotes and commas would
+    then be one prompt or several, depending on a word elsewhere on the line.
+    """
+    jobs = [argument.partition("=")[2] for argument in arguments if argument.startswith("job=")]
+    typed = [normalise(argument, sweep) for argument in arguments if not argument.startswith("job=")]
+    if not jobs:
+        return typed
+    settings = job_settings(jobs[0])
+    if not sweep:
+        raise ConfigError(f"job={jobs[0]} is several renders: add -m")
+    if len(jobs) > 1:
+        raise ConfigError(f"job= is given {len(jobs)} times: expected one job; each is a command of its own")
+    try:
+        overrides = [normalise(setting, sweep) for setting in settings]
+    except ConfigError as error:
+        raise ConfigError(f"jobs/{jobs[0]}.yaml: {error}") from error
+    chosen = {override.partition("=")[0] for override in typed}
+    return [override for override in overrides if override.partition("=")[0] not in chosen] + typed
+
+
+def job_settings(job: str) -> list[str]:
+    """What a named sweep sets, as a person would type it: fixed settings, then hydra.sweeper.params. Raises ConfigError.
+
+    >>> job_settings("methods")[1:]
+    ['scene=dancer,fish,turntable', 'method=per_frame,paper,generative_rendering']
+    """
+    check_choice("job", job, JOBS)
+    try:
+        # Of YAML's types only text, so that a value means here what it means on the command line.
+        fixed = yaml.load(JOBS[job].read_text("utf-8"), yaml.BaseLoader)
+        swept = fixed.pop("hydra")["sweeper"]["params"]
+        settings = [*fixed.items(), *swept.items()]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"jobs/{job}.yaml: expected YAML with hydra: sweeper: params: {{key: values}}") from error
+    for key, value in settings:
+        if not isinstance(value, str):
+            raise ConfigError(
+                f"jobs/{job}.yaml: {key}={show(value)}: expected text as on the command line, such as a,b"
+            )
+    return [f"{key}={value}" for key, value in settings]
 
 
 def configure(overrides: Sequence[str]) -> SubmitConfig:
@@ -94,9 +143,8 @@ def normalise(argument: str, sweep: bool = False) -> str:
     path = typed.lstrip("+")  # there is no key to add that is not there already
     path = ALIASES.get(path, path)
     if path not in KEYS and path not in GROUPS and not any(known.startswith(f"{path}.") for known in KEYS):
-        raise ConfigError(
-            f"unknown key {show(typed)}{suggest(path, [*KEYS, *ALIASES, *GROUPS]) or '; --help lists them'}"
-        )
+        known = ["job", *KEYS, *ALIASES, *GROUPS]
+        raise ConfigError(f"unknown key {show(typed)}{suggest(path, known) or '; --help lists them'}")
     if path not in KEYS or KEYS[path].type is not str:
         return f"{path}={value}"
     texts = items(path, value) if sweep else [value]

@@ -3,7 +3,9 @@
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from farm.command import JOBS
 from farm.config import CONF, GROUPS, KEYS
 from renderer.builtin import BUILTIN
 from renderer.model import PRESETS
@@ -15,6 +17,7 @@ An animated 3D scene and a prompt in, a temporally consistent video out.
   python farm/submit.py scene=dancer prompt="a golden statue in a snowy forest"
   python farm/submit.py scene=Fox.glb scene.clip=Walk prompt="a fox made of ice, moonlight" frames=24
   python farm/submit.py -m scene=dancer,turntable prompt='"a lava golem","a knitted toy"'
+  python farm/submit.py -m job=materials frames=24
 
   -m, --multirun   one render of every combination of the values that commas separate; prompts then in quotes
   -c, --cfg job    show the configuration instead of rendering
@@ -36,8 +39,9 @@ def usage() -> str:
         "Models (model=, or a folder or hub id in diffusers layout)": {
             name: preset.description for name, preset in PRESETS.items()
         },
-        "Methods (method=)": described("method"),
-        "Farms (farm=)": described("farm"),
+        "Methods (method=)": described(choices("method")),
+        "Farms (farm=)": described(choices("farm")),
+        "Jobs (-m job=; settings beside it override the job's and add to them)": described(JOBS),
         "Keys, with their defaults": dict(keys()),
     }
     text = [line for title, entries in sections.items() for line in section(title, entries)]
@@ -52,9 +56,12 @@ def section(title: str, entries: Mapping[str, str]) -> Iterator[str]:
         yield f"  {name:<{width}}  {line}"
 
 
-def described(group: str) -> dict[str, str]:
-    """Each choice of a config group with the comment that its file begins with."""
-    files = {name: CONF / group / f"{name}.yaml" for name in GROUPS[group]}
+def choices(group: str) -> dict[str, Path]:
+    return {name: CONF / group / f"{name}.yaml" for name in GROUPS[group]}
+
+
+def described(files: Mapping[str, Path]) -> dict[str, str]:
+    """Each file's name with the comment that it begins with."""
     return {name: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for name, file in files.items()}
 
 

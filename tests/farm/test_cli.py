@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from farm import submit
+from farm.command import JOBS
 from farm.config import KEYS
 from renderer.builtin import BUILTIN
 from renderer.errors import SceneError
@@ -51,7 +52,18 @@ def watched(*arguments, cwd):
 def test_help_lists_everything_fast(tmp_path):
     done, lines = watched("--help", cwd=tmp_path)
     assert (done.returncode, lines) == (0, [])
-    for name in [*BUILTIN, "pocket", "sd15", "generative_rendering", "paper", "per_frame", "inline", "cluster", "-m"]:
+    for name in [
+        *BUILTIN,
+        *JOBS,
+        "pocket",
+        "sd15",
+        "generative_rendering",
+        "paper",
+        "per_frame",
+        "inline",
+        "cluster",
+        "-m",
+    ]:
         assert re.search(rf"(?m)^  {re.escape(name)}\b", done.stdout), name
     for path, key in KEYS.items():
         short = re.sub(r"\.(name|kind|dir)$", "", path)
@@ -79,6 +91,8 @@ def test_help_lists_everything_fast(tmp_path):
         (["-m", "frames=0,-1"], "frames=0"),
         (["-m", "seed=interval(0,1)"], "INTERVAL"),
         (["prompt=\udcff\udcfe"], "UTF-8"),
+        (["job=materials"], "-m"),
+        (["-m", "job=material"], "did you mean materials"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, words):

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm.command import configure, names, renders
+from farm import command
+from farm.command import JOBS, configure, names, renders
 from farm.config import GROUPS, KEYS, RANGES, SubmitConfig, slug, validate
 from renderer.builtin import BUILTIN
 from renderer.config import SceneConfig
 from renderer.errors import ConfigError
+from renderer.vocabulary import warning
 
 NASTY = [
     "",
@@ -130,6 +132,80 @@ def test_names_tell_renders_apart():
     assert any(re.fullmatch(r"fox_a-lava-golem_seed-2(_\w{8})?", name) for name in found)
     assert all(re.fullmatch(r"[\w.-]+", name) for name in found)
     assert names(renders(["seed=1"], sweep=True)) == ["render"]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_jobs_are_valid_sweeps_that_the_embedded_model_understands(job):
+    jobs = renders([f"job={job}"], sweep=True)
+    assert len(set(names(jobs))) == len(jobs) > 1
+    for config in map(configure, jobs):
+        validate(config)
+        assert config.model.name == "pocket"
+        assert warning(config.prompt) is None
+
+
+def test_a_job_is_what_a_person_would_have_typed():
+    typed = ["prompt=a blue and white porcelain statue in a meadow", "scene=dancer,fish,turntable"]
+    methods = "method=per_frame,paper,generative_rendering"
+    assert renders(["job=methods"], sweep=True) == renders([*typed, methods], sweep=True)
+    # What is typed besides wins under any of its key's names, and adds to the product.
+    assert renders(["scene.name=flag", "job=methods", "seed=1,2"], sweep=True) == renders(
+        [typed[0], methods, "scene=flag", "seed=1,2"], sweep=True
+    )
+    assert [config.prompt for config in swept("job=materials", 'prompt="x","y, z"')] == ["x", "y, z"]
+
+
+@pytest.fixture
+def write_job(tmp_path, monkeypatch):
+    def write(text):
+        (tmp_path / "mine.yaml").write_text(text, "utf-8")
+        monkeypatch.setitem(command.JOBS, "mine", tmp_path / "mine.yaml")
+
+    return write
+
+
+def test_values_of_a_job_mean_what_they_mean_on_the_command_line(write_job):
+    write_job(
+        "scene.clip: yes\nscene.ground: null\nhydra:\n  sweeper:\n    params:\n"
+        "      resolution: '[64,72],128'\n      prompt: '\"on\", \"${x}, y\"'\n"
+    )
+    configs = swept("job=mine")
+    assert {(config.scene.clip, config.scene.ground) for config in configs} == {("yes", None)}
+    assert [(config.resolution, config.prompt) for config in configs] == list(
+        itertools.product([[64, 72], 128], ["on", "${x}, y"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("scen: fish\nhydra: {sweeper: {params: {seed: '1,2'}}}", ["jobs/mine.yaml", "unknown key scen", "scene"]),
+        ("hydra: {sweeper: {params: {promt: '1,2'}}}", ["jobs/mine.yaml", "unknown key promt", "prompt"]),
+        ("hydra: {sweeper: {params: {seed: [1, 2]}}}", ["jobs/mine.yaml", "seed=['1', '2']", "text"]),
+        ("hydra: {sweeper: {params: {seed: '1,x'}}}", ["seed=x", "a whole number"]),
+        ("scene: {name: fish}\nhydra: {sweeper: {params: {seed: '1,2'}}}", ["jobs/mine.yaml", "scene="]),
+        ("seed: 1", ["jobs/mine.yaml", "hydra: sweeper: params:"]),
+        ("hydra: 3", ["jobs/mine.yaml", "hydra: sweeper: params:"]),
+        ("", ["jobs/mine.yaml", "hydra: sweeper: params:"]),
+        ("a: b: c", ["jobs/mine.yaml", "YAML"]),
+    ],
+)
+def test_mistakes_in_a_job_are_one_line(write_job, text, words):
+    write_job(text)
+    with pytest.raises(ConfigError) as caught:
+        swept("job=mine")
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_a_job_needs_to_exist_and_multirun():
+    for arguments, words in {("job=materials",): "add -m", ("job=material",): "did you mean materials"}.items():
+        with pytest.raises(ConfigError, match=words):
+            renders(arguments)
+    with pytest.raises(ConfigError, match=", ".join(JOBS)):
+        renders(["job=x"], sweep=True)
+    with pytest.raises(ConfigError, match="one job"):
+        renders(["job=materials", "job=methods"], sweep=True)
 
 
 def test_defaults_are_the_dataclasses():
