@@ -21,7 +21,7 @@ NOW = datetime.datetime.now()
 try:
     from omegaconf import OmegaConf
 
-    from farm import command
+    from farm import command, resume
     from farm.config import SubmitConfig, default_folder, make_folder, validate
     from farm.progress import Progress
     from farm.usage import usage
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
         if given.help:
             print(usage())
             return 0
-        jobs = command.renders(given.settings, given.multirun)
+        jobs = command.renders(resume.expand(given.settings), given.multirun)
         if given.cfg:
             shown = [OmegaConf.create(dataclasses.asdict(command.configure(job))) for job in jobs]
             print("---\n".join(map(OmegaConf.to_yaml, shown)), end="")

@@ -104,7 +104,7 @@ def model_spec(config: ModelConfig) -> ModelSpec:
             levels=tuple(sorted(encoder | decoder | {depth - 1})),
             resolution=defaults.get("resolution") or unet["sample_size"] * vae_factor,
             steps=defaults["steps"],
-            guidance=defaults["guidance"],
+            guidance=float(defaults["guidance"]),
         )
     except (KeyError, TypeError) as error:
         raise ModelError(
