@@ -1,62 +1,64 @@
 """One submission from configuration to finished folder: plans, asks the farm phase by phase, writes the books."""
 
 import errno
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from farm.config import SubmitConfig
-from farm.machine import Machine, find_machine, start_ray, stop_ray
+from farm.machine import Machine, find_machine
 from farm.progress import Progress
+from farm.site import Site
 from renderer.config import RenderConfig
 from renderer.errors import RenderError
+from renderer.files import claimed
 from renderer.load import content_hash
 from renderer.manifest import Books, Manifest, check_output, new_manifest, now
 from renderer.model import weights_hash
 from renderer.plan import WORK, Plan, make_plan
 
-if TYPE_CHECKING:
-    from renderer.render import Executor
 
-
-def submit(config: SubmitConfig, progress: Progress) -> Path:
+def submit(config: SubmitConfig, progress: Progress, site: Site | None = None) -> Path:
     """Render one configuration into its output folder; returns the path of the video.
 
     A folder that holds this very render, complete, is left as it is; one that an earlier run has begun is gone on with.
-    Raises a UserError for the person's mistake, a RenderError where the disk is full.
+    site: of a sweep, where there are others; else the render opens one of its own. Raises a UserError for the person's mistake,
+    a RenderError where the disk is full.
     """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
-    machine = find_machine(config)
-    plan, scene = make_plan(config, folder, machine.device, config.farm.threads)
+    machine = site.machine if site else find_machine(config)
+    shared = site.shared if site else None
+    plan, scene = make_plan(config, folder, machine.device, config.farm.threads, shared)
     new = manifest(plan, machine, list(scene.notes))
     found = check_output(folder, new)
     wanted = ["video.mp4", "compare.mp4"] if config.output.compare else ["video.mp4"]
     if found.state == "complete" and all((folder / name).exists() for name in wanted):
         return folder / "video.mp4"
-    if found is new:  # whatever a render that somebody has deleted left behind
-        shutil.rmtree(folder / WORK, ignore_errors=True)
     for note in scene.notes:
         progress.note(note)
-    books, begun, watch = Books(folder, found), now(), Stopwatch(progress)
-    watch.phase("set-up", len(plan.chunks()) + 1)
-    with room_on_disk(folder), executor(config, machine, progress) as workers:
-        books.write()
-        # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
-        from renderer.render import render
+    books, watch = Books(folder, found), Stopwatch(progress)
+    with claimed(folder), room_on_disk(folder):
+        watch.phase("set-up", len(plan.chunks()) + 1)
+        if found is new:  # what is in the work folder is of a render that somebody has deleted
+            shutil.rmtree(folder / WORK, ignore_errors=True)
+        else:
+            found.resumed.append(watch.found_done)
+        books.write(state="rendering", finished=None)
+        with executor(config, machine, progress) as workers:
+            # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
+            from renderer.render import render
 
-        render(plan, folder, workers, watch, config.output.compare, books)
-        watch.stop()
-        resumed = [{"at": begun, **watch.found_done}] if any(watch.found_done.values()) else []
-        books.write(
-            state="complete", finished=now(), timings=watch.timings, resumed=[*books.manifest.resumed, *resumed]
-        )
-    shutil.rmtree(folder / WORK)
+            render(plan, folder, workers, watch, config.output.compare, books, site.turn(plan.stage))
+            watch.stop()  # before Ray's end, which is no part of writing
+        books.write(state="complete", finished=now(), timings=watch.timings)
+        shutil.rmtree(folder / WORK)
+        for half_written in folder.rglob(".*.part"):
+            half_written.unlink(missing_ok=True)
     return folder / "video.mp4"
 
 
@@ -71,24 +73,6 @@ def room_on_disk(folder: Path) -> Iterator[None]:
         raise RenderError(
             f"no space is left for output={folder}: what is finished stays; make room, then the same command goes on"
         ) from error
-
-
-@contextmanager
-def executor(config: SubmitConfig, machine: Machine, progress: Progress) -> Iterator["Executor"]:
-    """Who computes: this process, or Ray workers on this machine or a cluster. Ends what was started for it."""
-    if config.farm.name == "inline":
-        progress.workers([{"pid": os.getpid(), "node": "127.0.0.1"}])
-        from renderer.render import InlineExecutor
-
-        yield InlineExecutor()
-        return
-    from farm.executor import RayExecutor
-
-    try:
-        start_ray(config.farm)
-        yield RayExecutor(config.farm.threads, machine, progress.workers)
-    finally:
-        stop_ray()
 
 
 def manifest(plan: Plan, machine: Machine, notes: list[str]) -> Manifest:
@@ -111,13 +95,15 @@ class Stopwatch:
     """Passes progress on and writes down how long each phase took, in seconds, and how much of it was done before."""
 
     def __init__(self, progress: Progress):
-        self.progress, self.timings, self.found_done = progress, dict[str, float](), dict[str, int]()
+        self.progress, self.timings = progress, dict[str, float]()
+        self.found_done: dict[str, Any] = {"at": now()}
         self.name, self.begun = "", time.perf_counter()
 
     def phase(self, name: str, total: int, done: int = 0) -> None:
         self.stop()
         self.name, self.begun = name, time.perf_counter()
-        self.found_done[name] = self.found_done.get(name, 0) + done
+        if done:
+            self.found_done[name] = self.found_done.get(name, 0) + done
         self.progress.phase(name, total, done)
 
     def advance(self, units: float = 1) -> None:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and JSON that anyone can read."""
 
+import fcntl
 import json
 import math
 import os
@@ -8,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from renderer.errors import OutputError
 
 
 @contextmanager
@@ -31,6 +34,28 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Nobody else can claim the folder within the block, or until this process dies. Raises OutputError if somebody has.
+
+    On a file system that has no locks, everybody can.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(
+            f"output={folder} is being rendered already: wait for it, or choose another folder"
+        ) from error
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
