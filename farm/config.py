@@ -28,6 +28,7 @@ class FarmConfig:
     name: str = key("local", "local (Ray on this machine) | inline (no Ray, same pixels) | cluster (a running one)")
     workers: int | None = key(None, "null: one per GPU, or as many CPU workers as fit")
     threads: int = key(2, "threads of a CPU worker; pixels depend on it, so it is never the core count")
+    patience: float = key(900.0, "seconds after which a call counts as stuck, and its worker is replaced")
     address: str | None = key(None, "the cluster's address, or auto; ray.address is the same key")
 
 
@@ -104,6 +105,7 @@ RANGES = {
     "noise.texels": (0.25, 64),
     "farm.workers": (1, 10_000),
     "farm.threads": (1, 256),
+    "farm.patience": (1, 1e6),
 }
 
 

@@ -4,7 +4,7 @@ import errno
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
 from farm.progress import Progress
-from farm.site import Site
+from farm.site import Site, open_site
 from renderer.config import RenderConfig
 from renderer.errors import RenderError
 from renderer.files import claimed
@@ -49,7 +49,9 @@ def submit(config: SubmitConfig, progress: Progress, site: Site | None = None) -
         else:
             found.resumed.append(watch.found_done)
         books.write(state="rendering", finished=None)
-        with executor(config, machine, progress) as workers:
+        with ExitStack() as stack:
+            site = site or stack.enter_context(open_site(config, machine))
+            workers = stack.enter_context(site.executor(progress.workers))
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
             from renderer.render import render
 

@@ -1,150 +1,359 @@
-"""Chunks on Ray workers: who computes what, and what happens when somebody dies."""
+"""Calls on Ray workers. One thread, the dispatcher, owns the workers and the book of keyframe features; the renders, each on
+a thread of its own, hand it calls and wait for the answers. Which worker takes which call is the policy's business."""
 
-import contextlib
 import itertools
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from farm import policy
 from farm.machine import Machine
+from farm.policy import Call
 from farm.progress import Worker
 from farm.store import FeatureStore
 from farm.worker import FeaturesLostError, Kept, RenderWorker
+from renderer.errors import UserError
 from renderer.plan import Plan
 
-POISONED = 3  # workers that a chunk may take down before its render fails
+POISONED = 3  # workers that may fail at a call before its render fails
+SICK, FORGIVEN = 3, 60.0  # failures in a row after which a worker gets nothing, and for how many seconds
+ARRIVAL = 60.0  # seconds that a render's set-up waits for a worker to come up
+TICK = 1.0  # seconds between two looks at the clock
+NO_MODEL = ("survey", "make_gbuffers", "noise", "unwrap", "picture_texels")
+
+Answer = Callable[[Any, Exception | None], None]
+"""Told the result of a call, or why there is none; on the dispatcher's thread, so it must not wait."""
 
 
 class ChunkError(RuntimeError):
-    """A chunk that cannot be computed: its render fails, with the reason."""
+    """A call that cannot be computed: its render fails, with the reason."""
 
 
-class RayExecutor:
-    """Workers and feature store of one farm; lives as long as the farm is up.
+class FarmClosedError(RuntimeError):
+    """The farm has ended while a render still wanted something of it."""
 
-    threads: of a CPU worker. on_change: told {"pid", "node"} of all workers that are up, whenever that changes.
+
+@dataclass(eq=False)
+class Task:
+    """A call on its way. seat: the only worker that may take it, None for any. position: among the calls that were asked for
+    together. failures: how often it went wrong."""
+
+    call: Call
+    plan: tuple[str, list[Any]]
+    method: str
+    arguments: tuple
+    answer: Answer
+    seat: int | None = None
+    position: int = 0
+    failures: int = 0
+
+    @property
+    def kept(self) -> list[Kept]:
+        """The keyframe features that it reads."""
+        return [value for value in self.arguments if isinstance(value, Kept)]
+
+
+@dataclass(eq=False)
+class Seat:
+    """A worker's place on the farm; when a worker dies another takes its seat."""
+
+    actor: Any
+    address: Worker | None = None
+    task: Task | None = None
+    since: float = 0.0
+    failures: int = 0
+    blocked_until: float = 0.0
+
+
+@dataclass(eq=False)
+class Pass:
+    """Keyframe features that a render waits for or reads. lost: readers that found them gone."""
+
+    task: Task
+    readers: int
+    made: bool = False
+    finished: int = 0
+    lost: list[Task] = field(default_factory=list)
+
+
+class Farm:
+    """Workers, feature store and dispatcher of one driver; lives as long as Ray is up for it.
+
+    threads: of a CPU worker. patience: seconds after which a call counts as stuck and its worker is ended.
     """
 
-    def __init__(self, threads: int, machine: Machine, on_change: Callable[[list[Worker]], None]):
-        self.on_change = on_change
-        self.arriving: dict[Any, Any] = {}
-        self.addresses: dict[Any, Worker] = {}
-        self.heirs: dict[Any, Any] = {}
+    def __init__(self, threads: int, machine: Machine, patience: float):
         gpu = machine.device == "cuda"
         self.actor: Any = ray.remote(num_gpus=1 if gpu else 0, num_cpus=0 if gpu else threads)(RenderWorker)
         self.store: Any = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
-        self.workers = [self.start_worker() for _ in range(machine.workers)]
-        self.plans: dict[int, tuple[Plan, str, list[Any]]] = {}
-        self.kept: dict[Kept, tuple[Plan, str, tuple, int]] = {}
-        self.passes = itertools.count()
+        self.patience = patience
+        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.numbers = itertools.count()
+        self.renders: dict[int, Callable[[list[Worker]], None]] = {}
+        self.homes: dict[Hashable, int] = {}
+        self.loaded: dict[Hashable, Hashable] = {}
+        self.waiting: list[Task] = []
+        self.passes: dict[Kept, Pass] = {}
+        self.seats = [self.start_worker(Seat(None)) for _ in range(machine.workers)]
+        self.open = True
+        self.dispatcher = threading.Thread(target=self.dispatch, name="dispatcher", daemon=True)
+        self.dispatcher.start()
 
-    def start_worker(self) -> Any:
-        worker = self.actor.remote(self.store)
-        self.arriving[worker.where.remote()] = worker
-        return worker
+    # What renders ask for, on their threads.
 
-    def meet(self) -> None:
-        """Learn the addresses of workers that have come up since."""
-        arriving = list(self.arriving)
-        ready, _ = ray.wait(arriving, num_returns=len(arriving), timeout=0) if arriving else ([], [])
-        for reference in ready:
-            worker = self.arriving.pop(reference)
-            with contextlib.suppress(RayActorError):  # died on arrival: whoever uses it replaces it
-                self.addresses[worker] = ray.get(reference)
-        if ready:
-            self.on_change([self.addresses[worker] for worker in self.workers if worker in self.addresses])
+    @contextmanager
+    def executor(self, on_change: Callable[[list[Worker]], None]) -> Iterator["RayExecutor"]:
+        """Access for one render more. on_change: told {"pid", "node"} of its workers whenever that changes."""
+        render = next(self.numbers)
+        self.inbox.put(lambda: self.begin(render, on_change))
+        try:
+            yield RayExecutor(self, render)
+        finally:
+            self.inbox.put(lambda: self.leave(render))
+
+    def close(self) -> None:
+        """Answer everybody who still waits, and end the dispatcher."""
+        self.inbox.put(self.end)
+        self.dispatcher.join()
+
+    # What happens, on the dispatcher's thread.
+
+    def dispatch(self) -> None:
+        while self.open:
+            with suppress(Empty):
+                self.inbox.get(timeout=TICK)()
+            self.look_at_the_clock()
+            self.assign()
+
+    def begin(self, render: int, on_change: Callable[[list[Worker]], None]) -> None:
+        self.renders[render] = on_change
+        self.allot()
+
+    def leave(self, render: int) -> None:
+        """A render has ended: what it still waits for is nobody's business any more."""
+        del self.renders[render]
+        self.waiting = [task for task in self.waiting if task.call.render != render]
+        self.passes = {kept: made for kept, made in self.passes.items() if made.task.call.render != render}
+        self.allot()
+
+    def end(self) -> None:
+        self.open = False
+        for task in [*self.waiting, *(seat.task for seat in self.seats if seat.task)]:
+            task.answer(None, FarmClosedError("the farm has ended"))
+
+    def allot(self) -> None:
+        self.homes = policy.allot(sorted(self.renders), range(len(self.seats)), self.homes)
+        self.tell()
+
+    def tell(self) -> None:
+        """Every render its workers: those whose home it is, or all where it has none of its own."""
+        for render, on_change in self.renders.items():
+            own = [seat for number, seat in enumerate(self.seats) if self.homes.get(number) == render]
+            on_change([seat.address for seat in own or self.seats if seat.address])
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        self.waiting += [task for task in tasks if task.call.render in self.renders]
+
+    def assign(self) -> None:
+        """Give every idle worker the call that the policy chooses for it."""
+        now = time.monotonic()
+        healthy = [seat for seat in self.seats if seat.address and seat.blocked_until <= now]
+        for number, seat in enumerate(self.seats):
+            # Where all are sick, somebody must try.
+            if not self.waiting or seat.task or not seat.address or (healthy and seat not in healthy):
+                continue
+            task = next((task for task in self.waiting if task.seat == number), None)
+            if task is None:
+                calls = {task.call: task for task in self.waiting if task.seat is None}
+                call = policy.choose(number, list(calls), self.homes, self.loaded)
+                task = calls[call] if call else None
+            if task is not None:
+                self.waiting.remove(task)
+                self.start(number, seat, task)
+
+    def start(self, number: int, seat: Seat, task: Task) -> None:
+        seat.task, seat.since = task, time.monotonic()
+        if task.call.model is not None:
+            self.loaded[number] = task.call.model
+        if task.call.keyframes:
+            size, features = seat.actor.keep.options(num_returns=2).remote(*task.plan, task.method, task.arguments)
+            self.watch(size, lambda size, error: self.finish(number, task, (size, features), error))
+        else:
+            result = seat.actor.run.remote(*task.plan, task.method, task.arguments)
+            self.watch(result, lambda value, error: self.finish(number, task, value, error))
+
+    def watch(self, reference: Any, then: Callable[[Any, Exception | None], None]) -> None:
+        """Have the dispatcher call then(value, error) when a result is there."""
+
+        def arrived(future: Any) -> None:
+            error = future.exception()
+            value = None if error else future.result()
+            self.inbox.put(lambda: then(value, error))
+
+        reference.future().add_done_callback(arrived)
+
+    def finish(self, number: int, task: Task, value: Any, error: Exception | None) -> None:
+        """A worker has answered, or died."""
+        seat = self.seats[number]
+        seat.task = None
+        if isinstance(error, RayActorError):
+            self.loaded.pop(number, None)
+            self.start_worker(seat)
+            self.tell()
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if cause is None:
+            seat.failures = 0
+            self.answer(task, value)
+        elif isinstance(cause, FeaturesLostError):
+            self.make_again(task)
+        elif isinstance(cause, UserError):
+            task.answer(None, cause)
+        else:
+            seat.failures += 1
+            if seat.failures >= SICK:
+                seat.failures, seat.blocked_until = 0, time.monotonic() + FORGIVEN
+            task.failures += 1
+            if task.failures < POISONED:
+                self.add([task])
+            else:
+                task.answer(None, poisoned(task, cause))
+
+    def answer(self, task: Task, value: Any) -> None:
+        if task.call.keyframes:
+            for kept in [kept for kept, made in self.passes.items() if made.task is task]:
+                size, features = value
+                booked = self.store.publish.remote(kept.key, [features], size, self.passes[kept].readers)
+                self.watch(booked, partial(self.publish, kept))
+            return
+        for kept in task.kept:
+            self.store.release.remote(kept.key, task.position)
+            if kept in self.passes:
+                self.passes[kept].finished += 1
+                if self.passes[kept].finished == self.passes[kept].readers:
+                    del self.passes[kept]
+        task.answer(value, None)
+
+    def keep(self, kept: Kept, made: Pass) -> None:
+        if made.task.call.render in self.renders:
+            self.passes[kept] = made
+            self.add([made.task])
+
+    def publish(self, kept: Kept, _: None, error: Exception | None) -> None:
+        """Features are booked: the render may hand out its chunks, and those that had lost them go on."""
+        if kept not in self.passes:
+            return
+        made = self.passes[kept]
+        first, made.made = not made.made, True
+        made.lost, lost = [], made.lost
+        self.add(lost)
+        if first:
+            made.task.answer(kept, error)
+
+    def make_again(self, reader: Task) -> None:
+        """The keyframe pass can be repeated from the driver's latents at any time; the reader waits for it."""
+        for kept in reader.kept:
+            if kept in self.passes:
+                made = self.passes[kept]
+                made.lost.append(reader)
+                if len(made.lost) == 1:
+                    self.add([made.task])
+                return
+
+    def start_worker(self, seat: Seat) -> Seat:
+        """A new worker on this seat."""
+        actor = seat.actor = self.actor.remote(self.store)
+        seat.address, seat.since = None, time.monotonic()
+
+        def met(address: Worker | None, error: Exception | None) -> None:
+            if seat.actor is actor and error is None:
+                seat.address = address
+                self.tell()
+
+        self.watch(actor.where.remote(), met)
+        return seat
+
+    def look_at_the_clock(self) -> None:
+        """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
+        workers that do not come: a cluster may be full."""
+        now = time.monotonic()
+        for number, seat in enumerate(self.seats):
+            late = now - seat.since
+            if seat.task and seat.task.method != "prepare" and late > self.patience:
+                seat.since = now
+                ray.kill(seat.actor)
+            if seat.address is None and late > ARRIVAL:
+                for task in [task for task in self.waiting if task.seat == number]:
+                    self.waiting.remove(task)
+                    task.answer(None, None)
+
+
+class RayExecutor:
+    """One render's access to the farm (renderer.render.Executor)."""
+
+    def __init__(self, farm: Farm, render: int):
+        self.farm, self.render = farm, render
+        self.orders, self.passes = itertools.count(), itertools.count()
+        self.plans: dict[int, tuple[Plan, tuple[str, list[Any]]]] = {}
 
     def prepare(self, plan: Plan) -> None:
-        """Every worker loads the plan's scene and model. The heir of one that dies of it loads them when they are needed."""
-        calls = [(worker, worker.run.remote(*self.plan(plan), "prepare", ())) for worker in self.workers]
-        for worker, reference in calls:
-            try:
-                ray.get(reference)
-            except RayActorError:
-                self.replace(worker)
-            except RayTaskError as error:
-                raise error.cause from error
-        self.meet()
+        """The render's workers load its scene and model."""
+        homes = self.farm.homes
+        seats = [number for number in range(len(self.farm.seats)) if homes.get(number) == self.render]
+        list(self.ask([self.task(plan, "prepare", (), seat=seat) for seat in seats]))
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""
-        waiting, idle = deque(range(len(arguments))), list(self.workers)
-        running: dict[Any, tuple[int, Any]] = {}
-        failures: dict[int, int] = {}
-        while waiting or running:
-            while waiting and idle:
-                position, worker = waiting.popleft(), idle.pop()
-                running[worker.run.remote(*self.plan(plan), method, arguments[position])] = position, worker
-            reference = ray.wait(list(running), num_returns=1)[0][0]
-            self.meet()
-            position, worker = running.pop(reference)
-            try:
-                result = ray.get(reference)
-            except RayActorError as error:
-                failures[position] = failures.get(position, 0) + 1
-                if failures[position] >= POISONED:
-                    raise ChunkError(
-                        f"{method} of chunk {position} killed {POISONED} workers: {_line(error)}"
-                    ) from error
-                idle.append(self.replace(worker))
-                waiting.appendleft(position)
-            except RayTaskError as error:
-                if not isinstance(error.cause, FeaturesLostError):
-                    raise error.cause from error
-                for value in arguments[position]:
-                    if isinstance(value, Kept):
-                        self.make(value)
-                idle.append(worker)
-                waiting.appendleft(position)
-            else:
-                for value in arguments[position]:
-                    if isinstance(value, Kept):
-                        self.store.release.remote(value.key, position)
-                idle.append(worker)
-                yield position, result
+        return self.ask([self.task(plan, method, given) for given in arguments])
 
     def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Kept:
         """Call `method` once and leave its features in shared memory, booked in the feature store for so many readers."""
-        kept = Kept((self.plan(plan)[0], next(self.passes)))
-        self.kept = {kept: (plan, method, arguments, readers)}
-        self.make(kept)
-        return kept
+        kept = Kept((self.named(plan)[0], next(self.passes)))
+        task = self.task(plan, method, arguments, keyframes=True)
+        ((_, found),) = self.ask([task], lambda: self.farm.keep(kept, Pass(task, readers)))
+        return found
 
-    def make(self, kept: Kept) -> None:
-        """The keyframe pass, on a worker that lives: it can be repeated from the driver's latents at any time."""
-        plan, method, arguments, readers = self.kept[kept]
-        for attempt in range(POISONED):
-            worker = self.workers[kept.key[1] % len(self.workers)]
-            size, features = worker.keep.options(num_returns=2).remote(*self.plan(plan), method, arguments)
-            try:
-                size = ray.get(size)
-            except RayActorError as error:
-                self.replace(worker)
-                if attempt + 1 == POISONED:
-                    raise ChunkError(f"{method} killed {POISONED} workers: {_line(error)}") from error
-            except RayTaskError as error:
-                raise error.cause from error
-            else:
-                ray.get(self.store.publish.remote(kept.key, [features], size, readers))
-                return
+    def ask(self, tasks: list[Task], message: Callable[[], None] | None = None) -> Iterator[tuple[int, Any]]:
+        answers: SimpleQueue[tuple[int, Any, Exception | None]] = SimpleQueue()
 
-    def replace(self, dead: Any) -> Any:
-        """The worker in the place of a dead one. A death may be noticed twice: by its chunk, and by the keyframe pass."""
-        if dead not in self.heirs:
-            self.heirs[dead] = self.workers[self.workers.index(dead)] = self.start_worker()
-            self.addresses.pop(dead, None)
-        return self.heirs[dead]
+        def answer(position: int, value: Any, error: Exception | None) -> None:
+            answers.put((position, value, error))
 
-    def plan(self, plan: Plan) -> tuple[str, list[Any]]:
+        for position, task in enumerate(tasks):
+            task.position, task.answer = position, partial(answer, position)
+        self.farm.inbox.put(message or (lambda: self.farm.add(tasks)))
+        for _ in tasks:
+            position, value, error = answers.get()
+            if error is not None:
+                raise error
+            yield position, value
+
+    def task(self, plan: Plan, method: str, arguments: tuple, keyframes: bool = False, seat: int | None = None) -> Task:
+        model = None if method in NO_MODEL else (plan.spec, plan.config.method.layers, plan.dtype)
+        call = Call(self.render, keyframes, next(self.orders), model)
+        return Task(call, self.named(plan), method, arguments, lambda value, error: None, seat)
+
+    def named(self, plan: Plan) -> tuple[str, list[Any]]:
         """A plan's name on the farm and the reference to it; it travels once."""
         if id(plan) not in self.plans:
-            self.plans[id(plan)] = plan, uuid.uuid4().hex, [ray.put(plan)]
-        return self.plans[id(plan)][1:]
+            self.plans[id(plan)] = plan, (f"{self.render}-{len(self.plans)}", [ray.put(plan)])
+        return self.plans[id(plan)][1]
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def poisoned(task: Task, cause: Exception) -> ChunkError:
+    """Why a render fails: the call, and what its last worker said."""
+    reason = " ".join(str(cause).split())[:300]
+    if isinstance(cause, RayActorError):
+        return ChunkError(f"{task.method} of chunk {task.position} killed {POISONED} workers: {reason}")
+    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+        return ChunkError(f"{task.method} needs more memory than a worker has ({reason}); a smaller chunk= needs less")
+    return ChunkError(
+        f"{task.method} of chunk {task.position} failed on {POISONED} workers: {type(cause).__name__}: {reason}"
+    )

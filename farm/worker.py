@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from renderer.attention import KeyframeFeatures
     from renderer.frames import FrameRenderer
 
+RENDERS = 3  # whose poses and places a worker keeps: its own render's, and those that it helps out
+
 Packed = dict[str, list[NDArray[np.uint8]]]
 """Keyframe features as they travel: layer name → bytes of its pre- and post-attention tokens."""
 
@@ -40,8 +42,7 @@ class RenderWorker:
 
         self.store = store
         self.networks = NetworkCache()
-        self.plan_id: str | None = None
-        self.renderer: FrameRenderer | None = None
+        self.renderers: dict[str, FrameRenderer] = {}
         self.features: tuple[Key, KeyframeFeatures] | None = None
 
     def where(self) -> dict[str, Any]:
@@ -61,13 +62,19 @@ class RenderWorker:
         return sum(array.nbytes for pair in packed.values() for array in pair), packed
 
     def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
-        """The renderer of this plan's frames. That of the plan before gives it what both have in common."""
+        """The renderer of this plan's frames. The last one gives a new one what both have in common."""
         from renderer.frames import FrameRenderer
 
-        if self.renderer is None or self.plan_id != plan_id:
+        if plan_id not in self.renderers:
             resolved: Plan = ray.get(plan[0])
-            self.plan_id, self.renderer = plan_id, FrameRenderer(resolved, self.networks, self.renderer)
-        return self.renderer
+            # Whoever still holds another model would keep two of them in memory.
+            self.renderers = {name: other for name, other in self.renderers.items() if other.plan.spec == resolved.spec}
+            last = next(reversed(self.renderers.values()), None)
+            self.renderers[plan_id] = FrameRenderer(resolved, self.networks, last)
+        self.renderers[plan_id] = self.renderers.pop(plan_id)  # the last one used is the last to go
+        while len(self.renderers) > RENDERS:
+            del self.renderers[next(iter(self.renderers))]
+        return self.renderers[plan_id]
 
     def fetch(self, kept: Kept, plan: Plan) -> "KeyframeFeatures":
         """The features, on this device. Chunks of one step that run here share them."""

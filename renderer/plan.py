@@ -1,5 +1,6 @@
 """A render, resolved: every number that the pixels depend on, decided once on the driver and sent to whoever computes."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from renderer.camera import Camera, camera_path
 from renderer.config import RenderConfig, SceneConfig
 from renderer.errors import ConfigError
 from renderer.gbuffer import Geometry
-from renderer.load import load_scene
+from renderer.load import content_hash, load_scene
 from renderer.model import ModelSpec, model_spec
 from renderer.rasterise import check_backend
 from renderer.scene import Scene
@@ -39,7 +40,8 @@ class Plan:
 
     size, latent_size: (width, height). times: seconds of each frame. levels: halvings of the latent grid at which feature
     layers lie. keyframes: K, 0 where every frame is on its own. threads: torch threads of a CPU worker, a constant of the
-    render as they change the last bits. pictures: folder of the finished frames. survey: None until the clip has been surveyed.
+    render as they change the last bits. stage: folder of what depends on scene and camera alone. pictures: folder of the
+    finished frames. survey: None until the clip has been surveyed.
     """
 
     config: RenderConfig
@@ -56,6 +58,7 @@ class Plan:
     dtype: str
     threads: int
     work: Path
+    stage: Path
     pictures: Path
     survey: Survey | None = None
 
@@ -72,11 +75,11 @@ class Plan:
         return self.pictures / f"{frame:05d}.png"
 
     def guide_path(self, frame: int) -> Path:
-        return self.work / "guides" / f"{frame:05d}.png"
+        return self.stage / "guides" / f"{frame:05d}.png"
 
     def arrays_path(self, frame: int) -> Path:
         """Control image, noise places and correspondence of a frame."""
-        return self.work / "gbuffers" / f"{frame:05d}.arrow"
+        return self.stage / "gbuffers" / f"{frame:05d}.arrow"
 
     def texture_path(self, frame: int) -> Path:
         return self.work / "textures" / f"{frame:05d}.arrow"
@@ -87,10 +90,13 @@ class Plan:
         return [tuple(range(i, min(i + n, self.frames))) for i in range(0, self.frames, n)]
 
 
-def make_plan(config: RenderConfig, folder: Path, device: str, threads: int) -> tuple[Plan, Scene]:
+def make_plan(
+    config: RenderConfig, folder: Path, device: str, threads: int, shared: Path | None = None
+) -> tuple[Plan, Scene]:
     """Resolve a validated configuration; returns the loaded scene, too. Raises a UserError for what cannot be.
 
-    folder: the render's output. device: cpu | cuda, what the workers have. threads: of a CPU worker.
+    folder: the render's output. device: cpu | cuda, what the workers have. threads: of a CPU worker. shared: folder in which
+    renders of one scene find each other's G-buffers.
     """
     check_backend(config.scene.rasteriser)
     spec = model_spec(config.model)
@@ -125,9 +131,19 @@ def make_plan(config: RenderConfig, folder: Path, device: str, threads: int) -> 
         dtype=dtype,
         threads=threads,
         work=folder.resolve() / WORK,
+        stage=folder.resolve() / WORK,
         pictures=folder.resolve() / "frames",
     )
-    return plan, scene
+    return replace(plan, stage=shared.resolve() / stage_name(plan)) if shared else plan, scene
+
+
+def stage_name(plan: Plan) -> str:
+    """A name for everything that G-buffers and correspondence depend on, the same for all prompts, seeds and samplers."""
+    config = plan.config
+    layers = (plan.levels, config.method.texels) if plan.keyframes else ()
+    grid = (plan.size, plan.latent_size, config.noise.texels)
+    seen = (config.scene, content_hash(config.scene), config.fps, plan.frames, grid, layers)
+    return f"{Path(config.scene.name).stem}-{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"
 
 
 def geometry(scene: Scene, config: SceneConfig, corner_uvs: Sequence[NDArray[np.float32]]) -> Geometry:

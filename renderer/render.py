@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from renderer.outputs import write_outputs
 from renderer.plan import Plan
 from renderer.sampling import choose_keyframes, make_scheduler, normalise_latents
 from renderer.stage import merge_surveys
+
+Turn = AbstractContextManager[Any]
 
 
 class Executor(Protocol):
@@ -70,16 +73,20 @@ class InlineExecutor:
         return next(self.run(plan, method, [arguments]))[1]
 
 
-def render(plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool, books: Books) -> None:
+def render(
+    plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool, books: Books, turn: Turn = nullcontext()
+) -> None:
     """A whole render, from the set-up that has begun to the files in its folder.
 
     compare: also render every frame on its own, for compare.mp4. books: of this render; frames that they hold, and what an
-    earlier run of it has left in the work folder, are not made again.
+    earlier run of it has left in the work folder, are not made again. turn: held while G-buffers are made, by one render at a
+    time of those that share them.
     """
     plan = survey(plan, executor, progress)
     executor.prepare(plan)
     progress.advance()
-    make_gbuffers(plan, executor, progress)
+    with turn:
+        make_gbuffers(plan, executor, progress)
     if len(books.hashes) < plan.frames:
         decode(plan, executor, progress, denoise(plan, executor, progress, books), books)
     else:

@@ -17,7 +17,7 @@ import ray
 
 from farm import driver
 from farm.config import KEYS, FarmConfig, OutputConfig, SubmitConfig
-from farm.executor import ChunkError, RayExecutor
+from farm.executor import ChunkError, Farm
 from farm.machine import Machine, start_ray, stop_ray
 from farm.progress import Progress
 from renderer.plan import make_plan
@@ -146,9 +146,11 @@ def farm(small, tmp_path_factory):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
         start_ray(config.farm)
-        executor = RayExecutor(1, Machine("cpu", "CPU", 2), lambda workers: None)
-        executor.prepare(plan)
-        yield executor, plan
+        workers = Farm(1, Machine("cpu", "CPU", 2), patience=600)
+        with workers.executor(lambda workers: None) as executor:
+            executor.prepare(plan)
+            yield executor, plan
+        workers.close()
     finally:
         stop_ray()
 
@@ -166,11 +168,10 @@ def test_lost_features_are_made_again(farm):
     call = (500, frames, latents, [1, 3], kept)
     (_, first), *_ = executor.run(plan, "predict", [call])
     for reader in range(2):
-        ray.get(executor.store.release.remote(kept.key, reader))
-    assert ray.get(executor.store.find.remote(kept.key)) is None
-    for worker in list(executor.workers):  # their copies go with them
-        ray.kill(worker)
-        executor.replace(worker)
+        ray.get(executor.farm.store.release.remote(kept.key, reader))
+    assert ray.get(executor.farm.store.find.remote(kept.key)) is None
+    for seat in executor.farm.seats:  # their copies go with them
+        ray.kill(seat.actor)
     (_, second), *_ = executor.run(plan, "predict", [call])
     assert (first == second).all()
 
@@ -188,7 +189,7 @@ def test_features_are_freed_when_all_chunks_are_done(farm):
 
 
 def booked(executor, kept):
-    return [entry for entry in ray.get(executor.store.book.remote())["entries"] if entry["pass"] == kept.key[1]]
+    return [entry for entry in ray.get(executor.farm.store.book.remote())["entries"] if entry["pass"] == kept.key[1]]
 
 
 class Poison:
