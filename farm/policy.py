@@ -29,7 +29,7 @@ def in_flight(workers: int) -> int:
     """How many renders run at once: two per worker, so that each has another while its home waits, and one that sets up.
 
     Renders of the same length come to write their files together. One render more than workers would be the only one to
-    go on then: with 8 workers and short clips that leaves a quarter of their time unused.
+    go on then: with 8 workers and short clips that leaves a fifth of their time unused.
 
     >>> in_flight(1), in_flight(4)
     (3, 9)
