@@ -153,4 +153,4 @@ def _unpack(value: Any, arrays: Arrays) -> Any:
 
 
 def _array(tensor: Tensor) -> NDArray:
-    return np.ascontiguousarray(tensor.numpy(force=True))
+    return tensor.contiguous().numpy(force=True)

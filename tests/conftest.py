@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,3 +137,17 @@ def small(checkpoint):
         method=MethodConfig(name="paper", keyframes=2),
     )
     return lambda **changes: replace(base, **changes)
+
+
+@pytest.fixture(scope="session")
+def small_disk():
+    """small_disk(folder, size, command, **options): subprocess.run with a file system of so many bytes at `folder`."""
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+
+    def run(folder, size, command, **options):
+        mount = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
+        return subprocess.run([*alone, "sh", "-c", mount, "sh", size, str(folder), *command], timeout=120, **options)
+
+    return run

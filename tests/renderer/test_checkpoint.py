@@ -1,0 +1,211 @@
+"""A render that goes on from a checkpoint is the render that was never interrupted, to the bit; what is no checkpoint is told."""
+
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import QUIET, Quiet
+
+from renderer.checkpoint import CheckpointError, Checkpoints, load, save
+from renderer.config import ModelConfig
+from renderer.manifest import Books, new_manifest
+from renderer.model import SCHEDULERS, model_spec
+from renderer.plan import make_plan
+from renderer.render import InlineExecutor, denoise, make_gbuffers, stochastic, survey
+from renderer.sampling import make_scheduler
+
+OTHERS = (  # of several kinds of memory: lists, tensors, counters, two evaluations a step, noise of their own
+    "DEISMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "IPNDMScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+)
+
+
+def random(seed):
+    return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def steps(scheduler, latents, begin, end, after=lambda step, latents: None):
+    """Some steps of a sampler whose model answers with noise."""
+    for step, t in list(enumerate(scheduler.timesteps))[begin:end]:
+        prediction = random(step) + 0.1 * scheduler.scale_model_input(latents, t)
+        latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, 0, step)).prev_sample
+        after(step + 1, latents)
+    return latents
+
+
+@pytest.mark.parametrize("name", [*SCHEDULERS, *OTHERS])
+def test_every_sampler_goes_on_as_if_nothing_had_happened(checkpoint, tmp_path, name):
+    spec = model_spec(ModelConfig(name=str(checkpoint), scheduler=name))
+    undisturbed = make_scheduler(spec, 6)
+    start = random(99) * undisturbed.init_noise_sigma
+    end = steps(undisturbed, start, 0, None)
+    for stop in range(1, len(undisturbed.timesteps) + 1):
+        path = tmp_path / f"{stop}.safetensors"
+        first, second = (Checkpoints(path, "key", make_scheduler(spec, 6), pytest.fail) for _ in range(2))
+        latents = steps(first.scheduler, start, 0, stop, first.save)
+        done, found = second.resume(start)
+        assert done == stop
+        assert torch.equal(found, latents)
+        assert torch.equal(steps(second.scheduler, found, done, None), end)
+
+
+class Interrupted(InlineExecutor):
+    """Computes so many predictions, and counts them."""
+
+    def __init__(self, last=None, limit=10**9):
+        super().__init__()
+        if last is not None:
+            self.networks = last.networks
+        self.limit, self.count = limit, 0
+
+    def run(self, plan, method, arguments):
+        for item in super().run(plan, method, arguments):
+            self.count += method == "predict"
+            if self.count > self.limit:
+                raise KeyboardInterrupt
+            yield item
+
+
+@pytest.fixture(scope="module")
+def ready(small, tmp_path_factory):
+    """A plan for three steps of three chunks with its G-buffers on disk, an executor, and the latents of an undisturbed run."""
+    executor = Interrupted()
+    plan, _ = make_plan(small(), tmp_path_factory.mktemp("ready"), "cpu", 1)
+    plan = replace(survey(plan, executor, QUIET), spec=replace(plan.spec, scheduler="unipc"))
+    make_gbuffers(plan, executor, QUIET)
+    return plan, executor, denoise(plan, executor, QUIET)
+
+
+@pytest.fixture
+def books(ready, tmp_path):
+    """Of a render that begins: no checkpoint is there."""
+    for path in ready[0].work.glob("*.safetensors"):
+        path.unlink()
+    return Books(tmp_path, new_manifest({"prompt": "", "seed": 3}, {}, "CPU", []))
+
+
+def interrupt(ready, books):
+    """A run that stops in its third step; returns the checkpoint's path."""
+    with pytest.raises(KeyboardInterrupt):
+        denoise(ready[0], Interrupted(ready[1], limit=7), QUIET, books)
+    (path,) = ready[0].work.glob("*.safetensors")
+    return path
+
+
+def test_denoising_goes_on_after_its_last_whole_step(ready, books):
+    plan, executor, undisturbed = ready
+    interrupt(ready, books)
+    again = Interrupted(executor)
+    assert torch.equal(denoise(plan, again, QUIET, books), undisturbed)
+    assert again.count == 3, "two of three steps were done"
+    finished = Interrupted(executor)
+    assert torch.equal(denoise(plan, finished, QUIET, books), undisturbed)
+    assert finished.count == 0
+
+
+def test_without_its_checkpoint_denoising_begins_anew_and_says_so(ready, books):
+    path = interrupt(ready, books)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
+    again, notes = Interrupted(ready[1]), []
+    progress = Quiet()
+    progress.note = notes.append
+    assert torch.equal(denoise(ready[0], again, progress, books), ready[2])
+    assert again.count == 9
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "another render's", "a bit", "no checkpoint", "a folder"])
+def test_what_is_no_checkpoint_of_this_render_is_told_and_ignored(checkpoint, tmp_path, harm):
+    path, latents, notes = tmp_path / "a.safetensors", random(0), []
+    save(path, "another" if harm == "another render's" else "key", 2, latents, {"model_outputs": [None, random(1)]})
+    content = path.read_bytes()
+    match harm:
+        case "cut":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "a bit":
+            path.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
+        case "no checkpoint":
+            path.write_text("a shopping list")
+        case "a folder":
+            path.unlink()
+            path.mkdir()
+    scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler="unipc")), 6)
+    step, found = Checkpoints(path, "key", scheduler, notes.append).resume(latents)
+    assert step == 0
+    assert found is latents
+    assert scheduler.model_outputs == [None, None]
+    (line,) = notes
+    assert str(path) in line
+    assert "\n" not in line
+
+
+def test_whatever_happens_to_its_bytes_a_checkpoint_is_whole_or_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    state = {"ets": [random(1)[:1, :1, :2], None], "n": 3, "dt": 0.1, "seen": True, "scale": torch.tensor(2.0)}
+    latents = random(0)[:, :1, :2]
+    save(path, "key", 7, latents, state)
+    content = path.read_bytes()
+    step, found, sampler = load(path, "key")
+    assert (step, found.tolist(), list(sampler)) == (7, latents.tolist(), list(state))
+    assert sampler["scale"].shape == ()
+    assert [sampler[name] for name in ("n", "dt", "seen")] == [3, 0.1, True]
+    harmed = [content[:n] for n in range(0, len(content), 7)]
+    harmed += [content[:i] + bytes([content[i] ^ 0x11]) + content[i + 1 :] for i in range(len(content))]
+    reasons = []
+    for harm in harmed:
+        path.write_bytes(harm)
+        try:
+            step, found, _ = load(path, "key")
+            assert (step, found.tolist()) == (7, latents.tolist())  # a byte of the format that says nothing
+        except CheckpointError as error:
+            reasons.append(str(error))
+    assert len(reasons) > 0.95 * len(harmed)
+    assert not any("\n" in reason for reason in reasons)
+
+
+def test_a_sampler_that_no_file_can_hold_has_no_checkpoints(tmp_path):
+    scheduler, notes = types.SimpleNamespace(), []
+    checkpoints = Checkpoints(tmp_path / "a.safetensors", "key", scheduler, notes.append)
+    scheduler.noise = object()
+    checkpoints.save(1, random(0))
+    checkpoints.save(2, random(0))
+    assert len(notes) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL = """
+import sys, torch
+from pathlib import Path
+from renderer.checkpoint import load, save
+from renderer.errors import RenderError
+
+path = Path(sys.argv[1], "a.safetensors")
+save(path, "key", 1, torch.ones(2, 4, 64, 64), {})
+try:
+    save(path, "key", 2, torch.ones(64, 4, 64, 64), {})
+except RenderError as error:
+    print(error)
+assert load(path, "key")[0] == 1
+assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+save(path, "key", 2, torch.ones(2, 4, 64, 64), {})
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path, small_disk):
+    done = small_disk(tmp_path, "1m", [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert "No space left on device" in line
+    assert "make room" in line
