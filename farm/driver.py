@@ -12,7 +12,7 @@ from typing import Any
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
 from farm.progress import Progress
-from farm.site import Site, open_site
+from farm.site import Site
 from renderer.config import RenderConfig
 from renderer.errors import RenderError
 from renderer.files import claimed
@@ -50,7 +50,7 @@ def submit(config: SubmitConfig, progress: Progress, site: Site | None = None) -
             found.resumed.append(watch.found_done)
         books.write(state="rendering", finished=None)
         with ExitStack() as stack:
-            site = site or stack.enter_context(open_site(config, machine))
+            site = site or stack.enter_context(Site(config.farm, machine))
             workers = stack.enter_context(site.executor(progress.workers))
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
             from renderer.render import render

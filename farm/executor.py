@@ -20,7 +20,7 @@ from farm.policy import Call
 from farm.progress import Worker
 from farm.store import FeatureStore
 from farm.worker import FeaturesLostError, Kept, RenderWorker
-from renderer.errors import UserError
+from renderer.errors import RenderError, UserError
 from renderer.plan import Plan
 
 POISONED = 3  # workers that may fail at a call before its render fails
@@ -37,7 +37,7 @@ class ChunkError(RuntimeError):
     """A call that cannot be computed: its render fails, with the reason."""
 
 
-class FarmClosedError(RuntimeError):
+class FarmClosedError(RenderError):
     """The farm has ended while a render still wanted something of it."""
 
 
@@ -127,11 +127,14 @@ class Farm:
     # What happens, on the dispatcher's thread.
 
     def dispatch(self) -> None:
-        while self.open:
-            with suppress(Empty):
-                self.inbox.get(timeout=TICK)()
-            self.look_at_the_clock()
-            self.assign()
+        try:
+            while self.open:
+                with suppress(Empty):
+                    self.inbox.get(timeout=TICK)()
+                self.look_at_the_clock()
+                self.assign()
+        finally:
+            self.open = False
 
     def begin(self, render: int, on_change: Callable[[list[Worker]], None]) -> None:
         self.renders[render] = on_change
@@ -147,7 +150,7 @@ class Farm:
     def end(self) -> None:
         self.open = False
         for task in [*self.waiting, *(seat.task for seat in self.seats if seat.task)]:
-            task.answer(None, FarmClosedError("the farm has ended"))
+            task.answer(None, FarmClosedError("the farm has ended before the render; the same command goes on"))
 
     def allot(self) -> None:
         self.homes = policy.allot(sorted(self.renders), range(len(self.seats)), self.homes)
@@ -330,7 +333,12 @@ class RayExecutor:
             task.position, task.answer = position, partial(answer, position)
         self.farm.inbox.put(message or (lambda: self.farm.add(tasks)))
         for _ in tasks:
-            position, value, error = answers.get()
+            while True:
+                with suppress(Empty):
+                    position, value, error = answers.get(timeout=TICK)
+                    break
+                if not self.farm.open:
+                    raise FarmClosedError("the farm has ended before the render; the same command goes on")
             if error is not None:
                 raise error
             yield position, value

@@ -40,14 +40,10 @@ class Status:
     error: str | None = None
 
 
-class Progress:
-    """Shows one render, from the first `phase` to the end of the `with` block. The folder is untouched before the first.
+class Screen:
+    """The person's terminal: bars, for one render or for all of a sweep. renders: how many, 0 for one on its own."""
 
-    The driver calls `phase` and `advance`, and `workers` whenever the set of workers changes; all on one thread.
-    Two phases mean something in status.json: "denoising" counts steps there, "decoding" counts finished frames.
-    """
-
-    def __init__(self, folder: Path, frames: int) -> None:
+    def __init__(self, renders: int = 0) -> None:
         terminal = sys.stderr.isatty()
         self.console = Console(stderr=True, force_terminal=terminal, soft_wrap=True)
         self.bars = progress.Progress(
@@ -59,6 +55,37 @@ class Progress:
             console=self.console,
             disable=not terminal or self.console.is_dumb_terminal,
         )
+        self.shared = renders > 0
+        if self.shared:
+            self.renders = self.bars.add_task("renders", total=renders)
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def ended(self) -> None:
+        """One render of the sweep has ended."""
+        self.bars.advance(self.renders)
+
+    def note(self, line: str) -> None:
+        """A line for the person, above the bars."""
+        self.console.print(line, markup=False, highlight=False)
+
+
+class Progress:
+    """Shows one render, from the first `phase` to the end of the `with` block. The folder is untouched before the first.
+
+    The driver calls `phase` and `advance` on one thread, and `workers` on any, whenever the set of workers changes.
+    Two phases mean something in status.json: "denoising" counts steps there, "decoding" counts finished frames.
+    name, screen: of a render in a sweep, which shares the screen with others.
+    """
+
+    def __init__(self, folder: Path, frames: int, name: str = "", screen: Screen | None = None) -> None:
+        self.screen = screen or Screen()
+        self.bars, self.prefix = self.screen.bars, f"{name}: " if name else ""
         self.task: progress.TaskID | None = None
         self.begun = self.phase_begun = time.monotonic()
         self.total = self.done = self.done_before = 0.0
@@ -71,16 +98,19 @@ class Progress:
     def phase(self, name: str, total: int, done: int = 0) -> None:
         """Begins a phase of `total` units, of which `done` are finished already (when resuming)."""
         if self.task is None:
-            self.bars.start()
             self.writer.start()
+            if not self.screen.shared:
+                self.bars.start()
+        elif self.screen.shared:
+            self.bars.remove_task(self.task)  # in a sweep a render has one bar, alone it has one for each phase
         else:
             self.bars.stop_task(self.task)
-        self.task = self.bars.add_task(name, total=total, completed=done)
+        self.task = self.bars.add_task(f"{self.prefix}{name}", total=total, completed=done)
         self.phase_begun = time.monotonic()
         self.total, self.done, self.done_before = total, done, done
         self.status.phase = name
         if self.bars.disable:
-            self.note(f"{self.phase_begun - self.begun:7.1f} s  {name} ({total})")
+            self.note(f"{self.phase_begun - self.begun:7.1f} s  {self.prefix}{name} ({total})")
         self._count()
         self._write()
 
@@ -99,7 +129,7 @@ class Progress:
 
     def note(self, line: str) -> None:
         """A line for the person, above the bars."""
-        self.console.print(line, markup=False, highlight=False)
+        self.screen.note(line)
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +141,10 @@ class Progress:
             return
         self.ended.set()
         self.writer.join()
-        self.bars.stop()
+        if self.screen.shared:
+            self.bars.remove_task(self.task)
+        else:
+            self.bars.stop()
         self.status.state = "done" if error is None else "failed"
         if error is not None:
             self.status.error = (

@@ -13,7 +13,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from farm.site import Site
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 NOW = datetime.datetime.now()
@@ -23,7 +26,7 @@ try:
 
     from farm import command, resume
     from farm.config import SubmitConfig, default_folder, make_folder, validate
-    from farm.progress import Progress
+    from farm.progress import Progress, Screen
     from farm.usage import usage
     from renderer import vocabulary
     from renderer.errors import ConfigError, RenderError, UserError
@@ -59,8 +62,11 @@ def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitCon
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
-def submit(config: SubmitConfig) -> Path:
-    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong."""
+def submit(config: SubmitConfig, name: str = "", screen: Screen | None = None, site: "Site | None" = None) -> Path:
+    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong.
+
+    name, screen, site: of a render in a sweep.
+    """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
     ours = not folder.exists()
@@ -70,8 +76,8 @@ def submit(config: SubmitConfig) -> Path:
     try:
         from farm import driver  # brings Ray and torch, so it comes after everything that can be checked without them
 
-        with Progress(folder, config.frames) as progress:
-            return driver.submit(config, progress)
+        with Progress(folder, config.frames, name, screen) as progress:
+            return driver.submit(config, progress, site)
     except KeyboardInterrupt as error:
         error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
         raise
@@ -96,7 +102,7 @@ def warnings(config: SubmitConfig) -> Iterator[str]:
 
 
 def sweep(jobs: Sequence[Sequence[str]]) -> int:
-    """Renders one job after the other, each into its own folder. One that fails fails alone. Returns the exit code."""
+    """Renders all jobs on one farm, each into its own folder. One that fails fails alone. Returns the exit code."""
     names = command.names(jobs)
     outcomes: dict[str, Path | Exception] = {}
     configs: dict[str, SubmitConfig] = {}
@@ -106,13 +112,8 @@ def sweep(jobs: Sequence[Sequence[str]]) -> int:
         except ConfigError as error:
             report(error, name)
             outcomes[name] = error
-    for name, config in configs.items():
-        print(f"{name} ({len(outcomes) + 1} of {len(jobs)})", file=sys.stderr)
-        try:
-            outcomes[name] = submit(config)
-        except Exception as error:
-            report(error, name)
-            outcomes[name] = error
+    if configs:
+        render_all(names, configs, outcomes)
     for name in names:
         outcome = outcomes[name]
         print(f"{name}: failed, {one_line(outcome)}" if isinstance(outcome, Exception) else f"{name}: {outcome}")
@@ -120,6 +121,36 @@ def sweep(jobs: Sequence[Sequence[str]]) -> int:
     if len(failures) == len(jobs) and all(isinstance(failure, UserError) for failure in failures):
         return MISTAKE
     return FAILED if failures else 0
+
+
+def render_all(names: Sequence[str], configs: dict[str, SubmitConfig], outcomes: dict[str, Path | Exception]) -> None:
+    """The renders of a sweep that can begin. outcomes: what is known of the others; those of these are added."""
+    from farm.records import NAME
+    from farm.sweep import Table, run  # brings pyarrow
+
+    folder = Path(os.path.commonpath([Path(str(config.output.dir)).absolute().parent for config in configs.values()]))
+    make_folder(folder)
+    table = Table(folder / NAME, names)
+    for name in names:
+        failed = outcomes.get(name)
+        table.write(name, "failed" if failed else "waiting", configs.get(name), str(failed) if failed else None)
+
+    def render(name: str, site: "Site") -> Path:
+        table.write(name, "rendering", configs[name])
+        return submit(configs[name], name, screen, site)
+
+    def ended(name: str, outcome: Path | Exception) -> None:
+        outcomes[name] = outcome
+        error = one_line(outcome) if isinstance(outcome, Exception) else None
+        table.write(name, "failed" if error else "complete", configs[name], error)
+        screen.ended()
+        if isinstance(outcome, Exception):
+            report(outcome, name)
+        else:
+            screen.note(f"{name}: {outcome} ({len(outcomes)} of {len(names)})")
+
+    with Screen(len(configs)) as screen:
+        run(configs, folder, render, ended)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,0 +1,105 @@
+"""All renders of a sweep: on one site, in an order that shows something early, each failing alone."""
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import groupby
+from pathlib import Path
+
+from farm import records
+from farm.config import SubmitConfig
+from farm.machine import find_machine
+from farm.records import State
+from farm.site import Site
+from renderer.errors import UserError
+from renderer.manifest import read_manifest
+from renderer.plan import WORK
+
+Outcome = Path | Exception
+
+
+class Table:
+    """renders.parquet of a sweep, current after every change. Several renders report at once."""
+
+    def __init__(self, path: Path, names: Iterable[str]):
+        self.path, self.writing = path, threading.Lock()
+        self.rows = {name: records.row(name, "waiting", None) for name in names}
+
+    def write(self, name: str, state: State, config: SubmitConfig | None, error: str | None = None) -> None:
+        """What is known of a render now. A full disk is reported by whoever writes frames."""
+        manifest = None
+        with contextlib.suppress(UserError):
+            if config and config.output.dir:
+                manifest = read_manifest(Path(config.output.dir))
+        with self.writing, contextlib.suppress(OSError):
+            self.rows[name] = records.row(name, state, config, manifest, error)
+            records.write(self.path, list(self.rows.values()))
+
+
+def run(
+    configs: Mapping[str, SubmitConfig],
+    folder: Path,
+    render: Callable[[str, Site], Path],
+    ended: Callable[[str, Outcome], None],
+) -> None:
+    """Call render(name, site) for every configuration, several at once where the site has workers.
+
+    folder: of the sweep. ended: told of each, in the order in which they end, on this thread.
+    """
+    shared, outcomes = folder / WORK, list[Outcome]()
+
+    def end(name: str, outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        ended(name, outcome)
+
+    farms = {id(config): (repr(config.farm), config.model.device) for config in configs.values()}
+    in_order = sorted(
+        configs, key=lambda name: (farms[id(configs[name])], configs[name].model.name, work(configs[name]))
+    )
+    for _, group in groupby(in_order, key=lambda name: farms[id(configs[name])]):
+        names = list(group)
+        first = configs[names[0]]
+        try:
+            machine = find_machine(first)
+        except UserError as error:
+            for name in names:
+                end(name, error)
+            continue
+        with Site(first.farm, machine, shared) as site:
+            run_on(site, names, render, end)
+    if not any(isinstance(outcome, Exception) for outcome in outcomes):
+        shutil.rmtree(shared, ignore_errors=True)  # else the same command again goes on with it
+
+
+def run_on(
+    site: Site, names: list[str], render: Callable[[str, Site], Path], ended: Callable[[str, Outcome], None]
+) -> None:
+    """These renders on one site."""
+    if site.places == 1:
+        for name in names:
+            ended(name, attempt(render, name, site))
+        return
+    with ThreadPoolExecutor(site.places, "render") as pool:
+        futures = {pool.submit(attempt, render, name, site): name for name in names}
+        try:
+            for future in as_completed(futures):
+                ended(futures[future], future.result())
+        except BaseException:  # somebody wants an end: those that run get an error, the others never begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            site.close()
+            raise
+
+
+def attempt(render: Callable[[str, Site], Path], name: str, site: Site) -> Outcome:
+    try:
+        return render(name, site)
+    except Exception as error:
+        return error
+
+
+def work(config: SubmitConfig) -> float:
+    """About how long a render takes beside others: small ones first, so that a person sees something early."""
+    sides = config.resolution if isinstance(config.resolution, list) else [config.resolution or 1] * 2
+    return float(config.frames * (config.steps or 1) * sides[0] * sides[1])
