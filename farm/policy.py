@@ -66,7 +66,8 @@ def choose(
     """The call that an idle worker takes, or None: its home's keyframe pass, its home's chunks in order, a stolen one.
 
     loaded: the model that each worker has in memory. Of other renders' calls, keyframe passes go first, as more waits for
-    them, and then earlier renders.
+    them, and then earlier renders. A stolen chunk is finished before the home goes on, which is what keeping everybody busy
+    costs the earliest render: at most one foreign chunk at each of its barriers.
 
     Nothing is stolen that would make the worker load another model. Loading takes seconds to minutes, as long as hundreds
     of chunks, and puts out the model that its home asks for again a moment later; what stealing fills is the moment. A
