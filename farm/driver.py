@@ -12,7 +12,7 @@ from typing import Any
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
 from farm.progress import Progress
-from farm.site import Site
+from farm.workshop import Workshop
 from renderer.config import RenderConfig
 from renderer.errors import RenderError
 from renderer.files import claimed
@@ -22,17 +22,17 @@ from renderer.model import weights_hash
 from renderer.plan import WORK, Plan, make_plan
 
 
-def submit(config: SubmitConfig, progress: Progress, site: Site | None = None) -> Path:
+def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None = None) -> Path:
     """Render one configuration into its output folder; returns the path of the video.
 
     A folder that holds this very render, complete, is left as it is; one that an earlier run has begun is gone on with.
-    site: of a sweep, where there are others; else the render opens one of its own. Raises a UserError for the person's mistake,
+    workshop: of a sweep, where there are others; else the render opens one of its own. Raises a UserError for the person's mistake,
     a RenderError where the disk is full.
     """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
-    machine = site.machine if site else find_machine(config)
-    shared = site.shared if site else None
+    machine = workshop.machine if workshop else find_machine(config)
+    shared = workshop.shared if workshop else None
     plan, scene = make_plan(config, folder, machine.device, config.farm.threads, shared)
     new = manifest(plan, machine, list(scene.notes))
     found = check_output(folder, new)
@@ -50,12 +50,12 @@ def submit(config: SubmitConfig, progress: Progress, site: Site | None = None) -
             found.resumed.append(watch.found_done)
         books.write(state="rendering", finished=None)
         with ExitStack() as stack:
-            site = site or stack.enter_context(Site(config.farm, machine))
-            workers = stack.enter_context(site.executor(progress.workers))
+            workshop = workshop or stack.enter_context(Workshop(config.farm, machine))
+            workers = stack.enter_context(workshop.executor(progress.workers))
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
             from renderer.render import render
 
-            render(plan, folder, workers, watch, config.output.compare, books, site.turn(plan.stage))
+            render(plan, folder, workers, watch, config.output.compare, books, workshop.turn(plan.stage))
             watch.stop()  # before Ray's end, which is no part of writing
         books.write(state="complete", finished=now(), timings=watch.timings)
         shutil.rmtree(folder / WORK)

@@ -295,7 +295,7 @@ class Farm:
             if seat.address is None and late > ARRIVAL:
                 for task in [task for task in self.waiting if task.seat == number]:
                     self.waiting.remove(task)
-                    task.answer(None, None)
+                    task.answer(0, None)
 
 
 class RayExecutor:
@@ -306,11 +306,11 @@ class RayExecutor:
         self.orders, self.passes = itertools.count(), itertools.count()
         self.plans: dict[int, tuple[Plan, tuple[str, list[Any]]]] = {}
 
-    def prepare(self, plan: Plan) -> None:
-        """The render's workers load its scene and model."""
+    def prepare(self, plan: Plan) -> int:
+        """The render's workers load its scene and model; returns how many models they have loaded so far."""
         homes = self.farm.homes
         seats = [number for number in range(len(self.farm.seats)) if homes.get(number) == self.render]
-        list(self.ask([self.task(plan, "prepare", (), seat=seat) for seat in seats]))
+        return sum(loads for _, loads in self.ask([self.task(plan, "prepare", (), seat=seat) for seat in seats]))
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from farm.site import Site
+    from farm.workshop import Workshop
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 NOW = datetime.datetime.now()
@@ -62,10 +62,12 @@ def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitCon
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
-def submit(config: SubmitConfig, name: str = "", screen: Screen | None = None, site: "Site | None" = None) -> Path:
+def submit(
+    config: SubmitConfig, name: str = "", screen: Screen | None = None, workshop: "Workshop | None" = None
+) -> Path:
     """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong.
 
-    name, screen, site: of a render in a sweep.
+    name, screen, workshop: of a render in a sweep.
     """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
@@ -77,7 +79,7 @@ def submit(config: SubmitConfig, name: str = "", screen: Screen | None = None, s
         from farm import driver  # brings Ray and torch, so it comes after everything that can be checked without them
 
         with Progress(folder, config.frames, name, screen) as progress:
-            return driver.submit(config, progress, site)
+            return driver.submit(config, progress, workshop)
     except KeyboardInterrupt as error:
         error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
         raise
@@ -135,9 +137,9 @@ def render_all(names: Sequence[str], configs: dict[str, SubmitConfig], outcomes:
         failed = outcomes.get(name)
         table.write(name, "failed" if failed else "waiting", configs.get(name), str(failed) if failed else None)
 
-    def render(name: str, site: "Site") -> Path:
+    def render(name: str, workshop: "Workshop") -> Path:
         table.write(name, "rendering", configs[name])
-        return submit(configs[name], name, screen, site)
+        return submit(configs[name], name, screen, workshop)
 
     def ended(name: str, outcome: Path | Exception) -> None:
         outcomes[name] = outcome

@@ -1,4 +1,4 @@
-"""All renders of a sweep: on one site, in an order that shows something early, each failing alone."""
+"""All renders of a sweep: in one workshop, in an order that shows something early, each failing alone."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from farm import records
 from farm.config import SubmitConfig
 from farm.machine import find_machine
 from farm.records import State
-from farm.site import Site
+from farm.workshop import Workshop
 from renderer.errors import UserError
 from renderer.manifest import read_manifest
 from renderer.plan import WORK
@@ -41,10 +41,10 @@ class Table:
 def run(
     configs: Mapping[str, SubmitConfig],
     folder: Path,
-    render: Callable[[str, Site], Path],
+    render: Callable[[str, Workshop], Path],
     ended: Callable[[str, Outcome], None],
 ) -> None:
-    """Call render(name, site) for every configuration, several at once where the site has workers.
+    """Call render(name, workshop) for every configuration, several at once where the workshop has workers.
 
     folder: of the sweep. ended: told of each, in the order in which they end, on this thread.
     """
@@ -67,34 +67,34 @@ def run(
             for name in names:
                 end(name, error)
             continue
-        with Site(first.farm, machine, shared) as site:
-            run_on(site, names, render, end)
+        with Workshop(first.farm, machine, shared) as workshop:
+            run_on(workshop, names, render, end)
     if not any(isinstance(outcome, Exception) for outcome in outcomes):
         shutil.rmtree(shared, ignore_errors=True)  # else the same command again goes on with it
 
 
 def run_on(
-    site: Site, names: list[str], render: Callable[[str, Site], Path], ended: Callable[[str, Outcome], None]
+    workshop: Workshop, names: list[str], render: Callable[[str, Workshop], Path], ended: Callable[[str, Outcome], None]
 ) -> None:
-    """These renders on one site."""
-    if site.places == 1:
+    """These renders in one workshop."""
+    if workshop.places == 1:
         for name in names:
-            ended(name, attempt(render, name, site))
+            ended(name, attempt(render, name, workshop))
         return
-    with ThreadPoolExecutor(site.places, "render") as pool:
-        futures = {pool.submit(attempt, render, name, site): name for name in names}
+    with ThreadPoolExecutor(workshop.places, "render") as pool:
+        futures = {pool.submit(attempt, render, name, workshop): name for name in names}
         try:
             for future in as_completed(futures):
                 ended(futures[future], future.result())
         except BaseException:  # somebody wants an end: those that run get an error, the others never begin
             pool.shutdown(wait=False, cancel_futures=True)
-            site.close()
+            workshop.close()
             raise
 
 
-def attempt(render: Callable[[str, Site], Path], name: str, site: Site) -> Outcome:
+def attempt(render: Callable[[str, Workshop], Path], name: str, workshop: Workshop) -> Outcome:
     try:
-        return render(name, site)
+        return render(name, workshop)
     except Exception as error:
         return error
 

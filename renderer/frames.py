@@ -26,12 +26,14 @@ class NetworkCache:
 
     def __init__(self) -> None:
         self.loaded: dict[tuple, Network] = {}
+        self.loads = 0
 
     def __call__(self, spec: Any, layers: str, device: str, dtype: str) -> Network:
         key = (spec, layers, device, dtype)
         if key not in self.loaded:
             self.loaded.clear()  # two models rarely fit where one does
             self.loaded[key] = Network(spec, layers, device, getattr(torch, dtype))
+            self.loads += 1
         return self.loaded[key]
 
 
@@ -67,9 +69,10 @@ class FrameRenderer(Stage):
         config = self.plan.config
         return self.network.encode_prompt(config.prompt, config.negative_prompt, self.plan.guidance)
 
-    def prepare(self) -> None:
-        """Load the model and encode the prompt, so that no chunk waits for them."""
+    def prepare(self) -> int:
+        """Load the model and encode the prompt, so that no chunk waits for them; returns the models loaded here so far."""
         _ = self.prompt
+        return self.networks.loads
 
     def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
         """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""

@@ -41,7 +41,8 @@ class Manifest:
     (chunk, keyframes, threads, dtype, attention backend, rasteriser, and hashes of the scene file and the weights).
     device: model name. state: "rendering" or "complete". started, finished: ISO 8601, UTC. frames: those that are finished.
     timings: seconds per phase of the run that completed it. resumed: of each run that went on from an earlier one, when it
-    began ("at") and how much of each phase it found done.
+    began ("at") and how much of each phase it found done. model_loads: how many models the workers that were the render's own
+    when it began had loaded since they started, its own included.
     """
 
     prompt: str
@@ -57,6 +58,7 @@ class Manifest:
     frames: list[Frame] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     resumed: list[dict[str, Any]] = field(default_factory=list)
+    model_loads: int = 0
     notes: list[str] = field(default_factory=list)
 
 

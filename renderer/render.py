@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,8 +29,9 @@ Turn = AbstractContextManager[Any]
 class Executor(Protocol):
     """Runs methods of FrameRenderer, here or on a farm. Results never depend on where."""
 
-    def prepare(self, plan: Plan) -> None:
-        """Have everybody who computes load the scene and the model, so that no phase of the render waits for them."""
+    def prepare(self, plan: Plan) -> int:
+        """Have everybody who computes load the scene and the model, so that no phase of the render waits for them. Returns how
+        many models they have loaded so far."""
         ...
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
@@ -60,8 +61,8 @@ class InlineExecutor:
         self.networks = NetworkCache()
         self.renderer: FrameRenderer | None = None
 
-    def prepare(self, plan: Plan) -> None:
-        list(self.run(plan, "prepare", [()]))
+    def prepare(self, plan: Plan) -> int:
+        return next(self.run(plan, "prepare", [()]))[1]
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         if self.renderer is None or self.renderer.plan is not plan:
@@ -74,7 +75,7 @@ class InlineExecutor:
 
 
 def render(
-    plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool, books: Books, turn: Turn = nullcontext()
+    plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool, books: Books, turn: Turn
 ) -> None:
     """A whole render, from the set-up that has begun to the files in its folder.
 
@@ -83,7 +84,7 @@ def render(
     time of those that share them.
     """
     plan = survey(plan, executor, progress)
-    executor.prepare(plan)
+    books.write(model_loads=executor.prepare(plan))
     progress.advance()
     with turn:
         make_gbuffers(plan, executor, progress)

@@ -87,7 +87,7 @@ def test_help_lists_everything_fast(tmp_path):
         (["-c", "hydra"], "job"),
         (["output=taken"], "is a file"),
         (["output=taken/below"], "cannot be written"),
-        (["-m", "output=taken", "seed=1,2"], "cannot be written"),
+        (["-m", "output=taken", "seed=1,2"], "is a file"),
         (["-m", "frames=0,-1"], "frames=0"),
         (["-m", "seed=interval(0,1)"], "INTERVAL"),
         (["prompt=\udcff\udcfe"], "UTF-8"),
@@ -157,7 +157,7 @@ def test_the_script_folder_hides_no_module():
 def driver(monkeypatch, tmp_path):
     """Stands in for the driver where a render must fail in ways that a real one does not at will. Seeds say what happens."""
 
-    def render(config, progress):
+    def render(config, progress, workshop=None):
         failure = {
             13: SceneError("nothing is in view"),
             14: RuntimeError("first line\nsecond"),

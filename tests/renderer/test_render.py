@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_a_whole_render_and_its_folder(small, finished, tmp_path):
     plan, _ = make_plan(small(), tmp_path / "clip", "cpu", 1)
     phases = Phases()
     books = Books(tmp_path / "clip", new_manifest({"prompt": "", "seed": 0}, {}, "CPU", []))
-    render(plan, tmp_path / "clip", Inline(), phases, compare=False, books=books)
+    render(plan, tmp_path / "clip", Inline(), phases, compare=False, books=books, turn=nullcontext())
     hashes = [sha256 for _, sha256 in sorted(books.hashes.items())]
     assert hashes == finished[0]
     assert len(set(hashes)) == 5

@@ -1,4 +1,4 @@
-"""Where renders are computed: one site for a render or for all renders of a sweep, so that models stay loaded."""
+"""Where renders are computed: one place for a render or for all renders of a sweep, so that models stay loaded."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from renderer.render import Executor
 
 
-class Site:
+class Workshop:
     """This process, or Ray workers on this machine or a cluster; they start when somebody needs them.
 
     shared: folder in which the renders of a sweep find each other's G-buffers.
@@ -31,7 +31,7 @@ class Site:
         self.farm: Farm | None = None
         self.inline: Executor | None = None
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> "Workshop":
         return self
 
     def __exit__(self, *_: object) -> None:
