@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -178,9 +178,22 @@ class Farm:
                 calls = {task.call: task for task in self.waiting if task.seat is None}
                 call = policy.choose(number, list(calls), self.homes, self.loaded)
                 task = calls[call] if call else None
-            if task is not None:
+            if task is not None and task.call.model not in (None, self.loaded.get(number)) and task.method != "prepare":
+                task = self.loading(task)  # the call stays in the queue: whoever has the model may take it meanwhile
+            elif task is not None:
                 self.waiting.remove(task)
+            if task is not None:
                 self.start(number, seat, task)
+
+    def loading(self, task: Task) -> Task:
+        """Have the model that this call needs. If that cannot be, neither can the call."""
+
+        def loaded(_: Any, error: Exception | None) -> None:
+            if error is not None and task in self.waiting:
+                self.waiting.remove(task)
+                task.answer(None, error)
+
+        return Task(replace(task.call, keyframes=False), task.plan, "prepare", (), loaded)
 
     def start(self, number: int, seat: Seat, task: Task) -> None:
         seat.task, seat.since = task, time.monotonic()

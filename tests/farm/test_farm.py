@@ -59,8 +59,9 @@ def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
     assert not ray.is_initialized()
 
 
-def test_a_killed_worker_changes_nothing(small, undisturbed, tmp_path):
-    """Two workers; one is killed while it denoises, as the person would: by the pid that status.json names."""
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_changes_nothing(small, undisturbed, tmp_path, blow):
+    """Two workers; one is stopped while it denoises, as a person would: by the pid that status.json names."""
     config, killed = small(), []
 
     def kill_one():
@@ -69,13 +70,13 @@ def test_a_killed_worker_changes_nothing(small, undisturbed, tmp_path):
                 status = json.loads((tmp_path / "status.json").read_text())
                 if status["phase"] == "denoising" and status["workers"]:
                     killed.append(status["workers"][0]["pid"])
-                    os.kill(killed[0], signal.SIGKILL)
+                    os.kill(killed[0], blow)
 
     done = threading.Event()
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        hashes = render(config, tmp_path, name="local", workers=2)
+        hashes = render(config, tmp_path, name="local", workers=2, patience=5)
     finally:
         done.set()
         killer.join()
