@@ -143,7 +143,7 @@ def normalise(argument: str, sweep: bool = False) -> str:
     path = typed.lstrip("+")  # there is no key to add that is not there already
     path = ALIASES.get(path, path)
     if path not in KEYS and path not in GROUPS and not any(known.startswith(f"{path}.") for known in KEYS):
-        known = ["job", *KEYS, *ALIASES, *GROUPS]
+        known = ["job", "resume", *KEYS, *ALIASES, *GROUPS]
         raise ConfigError(f"unknown key {show(typed)}{suggest(path, known) or '; --help lists them'}")
     if path not in KEYS or KEYS[path].type is not str:
         return f"{path}={value}"

@@ -110,7 +110,8 @@ class Progress:
         self.total, self.done, self.done_before = total, done, done
         self.status.phase = name
         if self.bars.disable:
-            self.note(f"{self.phase_begun - self.begun:7.1f} s  {self.prefix}{name} ({total})")
+            before = f", {done} done before" if done else ""
+            self.note(f"{self.phase_begun - self.begun:7.1f} s  {self.prefix}{name} ({total}{before})")
         self._count()
         self._write()
 

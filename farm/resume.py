@@ -10,12 +10,16 @@ from renderer.errors import ConfigError
 from renderer.manifest import NAME, Manifest, read_manifest
 
 
-def expand(arguments: Sequence[str]) -> list[str]:
+def expand(arguments: Sequence[str], sweep: bool = False) -> list[str]:
     """Arguments with resume=FOLDER replaced by what a person would type for the render in it; the others come after.
 
-    Raises ConfigError where the folder holds no render, OutputError where its manifest cannot be read.
+    Raises ConfigError in a sweep and where the folder holds no render, OutputError where its manifest cannot be read.
     """
     folders = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if folders and sweep:
+        raise ConfigError(
+            f"resume={show(folders[0])} is one render: leave -m out (a sweep goes on by the same command)"
+        )
     others = [argument for argument in arguments if not argument.startswith("resume=")]
     return [setting for folder in folders for setting in settings(folder)] + others
 

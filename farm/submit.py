@@ -181,7 +181,7 @@ def main(arguments: Sequence[str]) -> int:
         if given.help:
             print(usage())
             return 0
-        jobs = command.renders(resume.expand(given.settings), given.multirun)
+        jobs = command.renders(resume.expand(given.settings, given.multirun), given.multirun)
         if given.cfg:
             shown = [OmegaConf.create(dataclasses.asdict(command.configure(job))) for job in jobs]
             print("---\n".join(map(OmegaConf.to_yaml, shown)), end="")

@@ -23,7 +23,8 @@ An animated 3D scene and a prompt in, a temporally consistent video out.
   -c, --cfg job    show the configuration instead of rendering
   -h, --help       this
 
-A prompt is free text, as you type it. The same command with the same output= leaves a finished render as it is.
+A prompt is free text, as you type it. The same command with the same output=, or resume=FOLDER, goes on where a render was
+interrupted, and leaves a finished one as it is.
 FARM_DEBUG=1 in the environment shows where an error comes from."""
 
 SHORT = {f"{name}.name": name for name in ("scene", "model", "method", "farm")} | {

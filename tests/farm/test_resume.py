@@ -215,8 +215,8 @@ def test_resume_says_what_it_expects(tmp_path, capsys):
         assert submit.main([f"resume={folder}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
-    with pytest.raises(ConfigError, match="one render"):
-        resume.expand(["resume="])
+    with pytest.raises(ConfigError, match="leave -m out"):
+        resume.expand(["seed=1,2", "resume=there"], sweep=True)
 
 
 def test_settings_of_every_kind_come_back(tmp_path, monkeypatch):
