@@ -52,7 +52,11 @@ def test_follows_a_render(tmp_path, capsys):
     }
     out, err = capsys.readouterr()
     assert out == ""
-    assert [line.split(" s  ")[1] for line in err.splitlines()] == ["set-up (1)", "denoising (5, 2 done before)", "decoding (10)"]
+    assert [line.split(" s  ")[1] for line in err.splitlines()] == [
+        "set-up (1)",
+        "denoising (5, 2 done before)",
+        "decoding (10)",
+    ]
 
 
 @pytest.mark.parametrize(
