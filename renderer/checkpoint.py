@@ -4,8 +4,10 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,12 +30,14 @@ class Checkpoints:
     """The checkpoint of one render, step by step: each takes the place of the one before.
 
     key: the render's hash; a checkpoint that carries another one is of no use. scheduler: of diffusers, timesteps set and no
-    step taken. note: takes a line for the person.
+    step taken. note: takes a line for the person. Files are written while the next step is computed.
     """
 
     def __init__(self, path: Path, key: str, scheduler: Any, note: Callable[[str], None]):
         self.path, self.key, self.scheduler, self.note = path, key, scheduler, note
         self.fresh, self.possible = copy.deepcopy(scheduler), True
+        self.writer, self.writing = ThreadPoolExecutor(1), Future[None]()
+        self.writing.set_result(None)
 
     def resume(self, latents: Tensor) -> tuple[int, Tensor]:
         """(steps that are done, latents after them), and the scheduler as it was then; (0, `latents`) to begin anew."""
@@ -49,14 +53,30 @@ class Checkpoints:
         return step, latents
 
     def save(self, step: int, latents: Tensor) -> None:
-        """After so many steps. Raises RenderError where the file cannot be written; the one before is intact then."""
+        """After so many steps, in the background: no step may change the sampler before `settle`."""
         if not self.possible:
             return
         try:
-            save(self.path, self.key, step, latents, sampler_state(self.scheduler, self.fresh))
+            state, arrays = pack(self.key, step, latents, sampler_state(self.scheduler, self.fresh))
         except CheckpointError as error:
             self.note(f"no checkpoints of this render: {error}")
             self.possible = False
+            return
+        self.writing = self.writer.submit(write, self.path, state, arrays)
+
+    def settle(self) -> None:
+        """Wait for the file. Raises RenderError where it cannot be written; the one before is intact then."""
+        self.writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.writer.shutdown()
+        if error is None:
+            self.settle()
 
 
 def sampler_state(scheduler: Any, fresh: Any) -> dict[str, Any]:
@@ -82,14 +102,17 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def save(path: Path, key: str, step: int, latents: Tensor, sampler: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all. latents: float32 [F, C, h, w]. sampler: tensors, plain values and lists of them.
+def pack(key: str, step: int, latents: Tensor, sampler: Mapping[str, Any]) -> tuple[str, Arrays]:
+    """What a file holds of these, as JSON and arrays that share their memory.
 
-    Nothing is copied, and a flipped bit is found by the sha256 over all of it. Raises CheckpointError for what a sampler
-    holds besides, RenderError where the file cannot be written.
+    latents: float32 [F, C, h, w]. sampler: tensors, plain values and lists of them; raises CheckpointError for anything else.
     """
     arrays = {"latents": _array(latents)}
-    state = json.dumps({"render": key, "step": step, "sampler": _pack(dict(sampler), arrays)})
+    return json.dumps({"render": key, "step": step, "sampler": _pack(dict(sampler), arrays)}), arrays
+
+
+def write(path: Path, state: str, arrays: Arrays) -> None:
+    """Write a checkpoint, whole or not at all, with a sha256 over all of it. Raises RenderError where that fails."""
     try:
         with atomic(path) as part:
             save_file(arrays, part, {"state": state, "sha256": _sha256(state, arrays)})
@@ -101,7 +124,7 @@ def save(path: Path, key: str, step: int, latents: Tensor, sampler: Mapping[str,
 
 
 def load(path: Path, key: str) -> tuple[int, Tensor, dict[str, Any]] | None:
-    """(step, latents, sampler) as saved, or None if there is no file. Raises CheckpointError if it is of no use."""
+    """(step, latents, sampler) as packed, or None if there is no file. Raises CheckpointError if it is of no use."""
     if not path.exists():
         return None
     try:

@@ -20,7 +20,8 @@ from renderer.files import atomic, write_json
 from renderer.video import read_png
 
 NAME = "manifest.json"
-INTERVAL = 1.0  # seconds between two writings of a manifest at most, while frames finish
+INTERVAL = 1.0  # seconds between two writings of a manifest at least, while frames finish,
+SHARE = 0.05  # and of the time that they take at most
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "embreex", "ray")
 # What we write, beside the manifest. Without a manifest, any of these belongs to someone else.
 PRODUCTS = ("frames", "video.mp4", "contact_sheet.png", "guides.mp4", "compare.mp4", "texture.mp4", "metrics.json")
@@ -172,12 +173,12 @@ class Books:
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder, self.manifest = folder, manifest
         self.hashes = {int(Path(frame["file"]).stem): frame["sha256"] for frame in manifest.frames}
-        self.written = -INTERVAL
+        self.next = 0.0
 
     def add(self, hashes: Iterable[tuple[int, str]]) -> None:
-        """These frames are finished. A long clip's manifest takes a while to write: not each time, but soon."""
+        """These frames are finished. A long clip's manifest takes a while to write: it is written soon, but not each time."""
         self.hashes |= hashes
-        if time.monotonic() - self.written >= INTERVAL:
+        if time.monotonic() >= self.next:
             self.write()
 
     def write(self, **changes: Any) -> None:
@@ -186,8 +187,10 @@ class Books:
             Frame(file=f"frames/{number:05d}.png", sha256=sha256) for number, sha256 in sorted(self.hashes.items())
         ]
         self.manifest = replace(self.manifest, frames=frames, **changes)
+        begun = time.monotonic()
         write_manifest(self.folder, self.manifest)
-        self.written = time.monotonic()
+        ended = time.monotonic()
+        self.next = ended + max(INTERVAL, (ended - begun) / SHARE)
 
 
 def _holds_something(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -149,28 +149,36 @@ def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | N
     latents = torch.cat([part for part, _ in noise]) * scheduler.init_noise_sigma
     background = torch.cat([part for _, part in noise])
 
-    done, checkpoints = 0, None
-    if books is not None:
-        path = plan.work / f"{plan.pictures.name}.safetensors"
-        checkpoints = Checkpoints(path, books.manifest.render_hash, scheduler, progress.note)
-        done, latents = checkpoints.resume(latents)
-
-    progress.phase("denoising", len(scheduler.timesteps), done)
-    for step, t in enumerate(scheduler.timesteps[done:], done):
-        x = scheduler.scale_model_input(latents, t)
-        timestep, fraction = t.item(), step / len(scheduler.timesteps)
-        keyframes, features = [], None
-        if plan.keyframes and fraction < method.until:
-            keyframes = choose_keyframes(config.seed, step, plan.frames, plan.keyframes)
-            features = executor.keep(plan, "keyframe_features", (timestep, keyframes, x[keyframes]), len(chunks))
-        calls = [(timestep, chunk, x[list(chunk)], keyframes, features) for chunk in chunks]
-        prediction = torch.cat(_in_order(_advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks))))
-        latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, config.seed, step)).prev_sample
-        if fraction < method.adain_until:
-            latents = normalise_latents(latents, background)
-        if checkpoints is not None:
-            checkpoints.save(step + 1, latents)
+    with open_checkpoints(plan, scheduler, progress, books) as checkpoints:
+        done, latents = checkpoints.resume(latents) if checkpoints else (0, latents)
+        progress.phase("denoising", len(scheduler.timesteps), done)
+        for step, t in enumerate(scheduler.timesteps[done:], done):
+            x = scheduler.scale_model_input(latents, t)
+            timestep, fraction = t.item(), step / len(scheduler.timesteps)
+            keyframes, features = [], None
+            if plan.keyframes and fraction < method.until:
+                keyframes = choose_keyframes(config.seed, step, plan.frames, plan.keyframes)
+                features = executor.keep(plan, "keyframe_features", (timestep, keyframes, x[keyframes]), len(chunks))
+            calls = [(timestep, chunk, x[list(chunk)], keyframes, features) for chunk in chunks]
+            prediction = torch.cat(_in_order(_advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks))))
+            if checkpoints:
+                checkpoints.settle()
+            latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, config.seed, step)).prev_sample
+            if fraction < method.adain_until:
+                latents = normalise_latents(latents, background)
+            if checkpoints:
+                checkpoints.save(step + 1, latents)
     return latents
+
+
+def open_checkpoints(
+    plan: Plan, scheduler: Any, progress: Progress, books: Books | None
+) -> AbstractContextManager[Checkpoints | None]:
+    """Where the steps of this plan are kept; nowhere without books."""
+    if books is None:
+        return nullcontext()
+    path = plan.work / f"{plan.pictures.name}.safetensors"
+    return Checkpoints(path, books.manifest.render_hash, scheduler, progress.note)
 
 
 def stochastic(scheduler: Any, seed: int, step: int) -> dict[str, torch.Generator]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import QUIET, Quiet
 
-from renderer.checkpoint import CheckpointError, Checkpoints, load, save
+from renderer.checkpoint import CheckpointError, Checkpoints, load, pack, write
 from renderer.config import ModelConfig
 from renderer.manifest import Books, new_manifest
 from renderer.model import SCHEDULERS, model_spec
@@ -51,8 +51,14 @@ def test_every_sampler_goes_on_as_if_nothing_had_happened(checkpoint, tmp_path, 
     for stop in range(1, len(undisturbed.timesteps) + 1):
         path = tmp_path / f"{stop}.safetensors"
         first, second = (Checkpoints(path, "key", make_scheduler(spec, 6), pytest.fail) for _ in range(2))
-        latents = steps(first.scheduler, start, 0, stop, first.save)
-        done, found = second.resume(start)
+
+        def save(step, latents, checkpoints=first):
+            checkpoints.save(step, latents)
+            checkpoints.settle()
+
+        with first, second:
+            latents = steps(first.scheduler, start, 0, stop, save)
+            done, found = second.resume(start)
         assert done == stop
         assert torch.equal(found, latents)
         assert torch.equal(steps(second.scheduler, found, done, None), end)
@@ -127,7 +133,8 @@ def test_without_its_checkpoint_denoising_begins_anew_and_says_so(ready, books):
 @pytest.mark.parametrize("harm", ["cut", "empty", "another render's", "a bit", "no checkpoint", "a folder"])
 def test_what_is_no_checkpoint_of_this_render_is_told_and_ignored(checkpoint, tmp_path, harm):
     path, latents, notes = tmp_path / "a.safetensors", random(0), []
-    save(path, "another" if harm == "another render's" else "key", 2, latents, {"model_outputs": [None, random(1)]})
+    key = "another" if harm == "another render's" else "key"
+    write(path, *pack(key, 2, latents, {"model_outputs": [None, random(1)]}))
     content = path.read_bytes()
     match harm:
         case "cut":
@@ -155,7 +162,7 @@ def test_whatever_happens_to_its_bytes_a_checkpoint_is_whole_or_refused(tmp_path
     path = tmp_path / "a.safetensors"
     state = {"ets": [random(1)[:1, :1, :2], None], "n": 3, "dt": 0.1, "seen": True, "scale": torch.tensor(2.0)}
     latents = random(0)[:, :1, :2]
-    save(path, "key", 7, latents, state)
+    write(path, *pack("key", 7, latents, state))
     content = path.read_bytes()
     step, found, sampler = load(path, "key")
     assert (step, found.tolist(), list(sampler)) == (7, latents.tolist(), list(state))
@@ -177,10 +184,10 @@ def test_whatever_happens_to_its_bytes_a_checkpoint_is_whole_or_refused(tmp_path
 
 def test_a_sampler_that_no_file_can_hold_has_no_checkpoints(tmp_path):
     scheduler, notes = types.SimpleNamespace(), []
-    checkpoints = Checkpoints(tmp_path / "a.safetensors", "key", scheduler, notes.append)
-    scheduler.noise = object()
-    checkpoints.save(1, random(0))
-    checkpoints.save(2, random(0))
+    with Checkpoints(tmp_path / "a.safetensors", "key", scheduler, notes.append) as checkpoints:
+        scheduler.noise = object()
+        checkpoints.save(1, random(0))
+        checkpoints.save(2, random(0))
     assert len(notes) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -188,18 +195,26 @@ def test_a_sampler_that_no_file_can_hold_has_no_checkpoints(tmp_path):
 FULL = """
 import sys, torch
 from pathlib import Path
-from renderer.checkpoint import load, save
+from types import SimpleNamespace
+from renderer.checkpoint import Checkpoints, load
 from renderer.errors import RenderError
 
 path = Path(sys.argv[1], "a.safetensors")
-save(path, "key", 1, torch.ones(2, 4, 64, 64), {})
+
+def run(*frames):
+    with Checkpoints(path, "key", SimpleNamespace(), print) as checkpoints:
+        for step, count in enumerate(frames, 1):
+            checkpoints.settle()
+            checkpoints.save(step, torch.ones(count, 4, 64, 64))
+
 try:
-    save(path, "key", 2, torch.ones(64, 4, 64, 64), {})
+    run(2, 64)
 except RenderError as error:
     print(error)
 assert load(path, "key")[0] == 1
 assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-save(path, "key", 2, torch.ones(2, 4, 64, 64), {})
+run(2, 2)
+assert load(path, "key")[0] == 2
 """
 
 
