@@ -142,10 +142,10 @@ class Interrupting(Progress):
 
 @pytest.fixture(scope="module")
 def short(small):
-    """short(folder, **output) → SubmitConfig: the small render in this process."""
+    """short(folder, **output) → SubmitConfig: three frames in this process."""
 
     def config(folder, **output):
-        fields = {name: getattr(small(), name) for name in RenderConfig.__dataclass_fields__}
+        fields = {name: getattr(small(frames=3), name) for name in RenderConfig.__dataclass_fields__}
         there = OutputConfig(dir=str(folder), **output)
         return SubmitConfig(**fields, farm=FarmConfig(name="inline", threads=1), output=there)
 
@@ -165,7 +165,7 @@ def run(config, phase="", units=0.0):
 
 @pytest.fixture(scope="module")
 def finished(short, tmp_path_factory):
-    """The folder of the small render, which nothing happened to."""
+    """The folder of the short render, which nothing happened to."""
     folder = tmp_path_factory.mktemp("finished")
     run(short(folder))
     return folder
@@ -180,7 +180,7 @@ def test_damaged_files_of_the_work_folder_are_made_again(short, finished, tmp_pa
     (line,) = run(short(tmp_path))
     assert f"{checkpoint} is ignored" in line
     assert hashes(tmp_path) == hashes(finished)
-    assert found_done(tmp_path) == [{"G-buffers": 3}]
+    assert found_done(tmp_path) == [{"G-buffers": 1}]
 
 
 def test_what_lies_in_the_work_folder_of_a_deleted_render_is_not_taken(short, finished, tmp_path):
@@ -200,7 +200,7 @@ def test_a_comparison_asked_for_later_makes_only_that(short, finished, tmp_path)
     run(short(folder, compare=True))
     assert {path: path.stat().st_mtime_ns for path in (folder / "frames").iterdir()} == before
     assert (folder / "compare.mp4").exists()
-    assert found_done(folder)[-1] == {"G-buffers": 5, "decoding": 5, "denoising": 1}
+    assert found_done(folder)[-1] == {"G-buffers": 3, "decoding": 3, "denoising": 1}
 
 
 def test_a_folder_is_rendered_by_one_driver_at_a_time(short, tmp_path):
