@@ -1,314 +1,31 @@
-"""Calls on Ray workers. One thread, the dispatcher, owns the workers and the book of keyframe features; the renders, each on
-a thread of its own, hand it calls and wait for the answers. Which worker takes which call is the policy's business."""
+"""One render's access to the farm."""
 
 import itertools
-import threading
-import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 
-from farm import policy
-from farm.machine import Machine
+from farm.dispatcher import TICK, Farm, FarmClosedError, Pass, Task
 from farm.policy import Call
 from farm.progress import Worker
-from farm.store import FeatureStore
-from farm.worker import FeaturesLostError, Kept, RenderWorker
-from renderer.errors import RenderError, UserError
+from farm.worker import Kept
 from renderer.plan import Plan
 
-POISONED = 3  # workers that may fail at a call before its render fails
-SICK, FORGIVEN = 3, 60.0  # failures in a row after which a worker gets nothing, and for how many seconds
-ARRIVAL = 60.0  # seconds that a render's set-up waits for a worker to come up
-TICK = 1.0  # seconds between two looks at the clock
 NO_MODEL = ("survey", "make_gbuffers", "noise", "unwrap", "picture_texels")
 
-Answer = Callable[[Any, Exception | None], None]
-"""Told the result of a call, or why there is none; on the dispatcher's thread, so it must not wait."""
 
-
-class ChunkError(RuntimeError):
-    """A call that cannot be computed: its render fails, with the reason."""
-
-
-class FarmClosedError(RenderError):
-    """The farm has ended while a render still wanted something of it."""
-
-
-@dataclass(eq=False)
-class Task:
-    """A call on its way. seat: the only worker that may take it, None for any. position: among the calls that were asked for
-    together. failures: how often it went wrong."""
-
-    call: Call
-    plan: tuple[str, list[Any]]
-    method: str
-    arguments: tuple
-    answer: Answer
-    seat: int | None = None
-    position: int = 0
-    failures: int = 0
-
-    @property
-    def kept(self) -> list[Kept]:
-        """The keyframe features that it reads."""
-        return [value for value in self.arguments if isinstance(value, Kept)]
-
-
-@dataclass(eq=False)
-class Seat:
-    """A worker's place on the farm; when a worker dies another takes its seat."""
-
-    actor: Any
-    address: Worker | None = None
-    task: Task | None = None
-    since: float = 0.0
-    failures: int = 0
-    blocked_until: float = 0.0
-
-
-@dataclass(eq=False)
-class Pass:
-    """Keyframe features that a render waits for or reads. lost: readers that found them gone."""
-
-    task: Task
-    readers: int
-    made: bool = False
-    finished: int = 0
-    lost: list[Task] = field(default_factory=list)
-
-
-class Farm:
-    """Workers, feature store and dispatcher of one driver; lives as long as Ray is up for it.
-
-    threads: of a CPU worker. patience: seconds after which a call counts as stuck and its worker is ended.
-    """
-
-    def __init__(self, threads: int, machine: Machine, patience: float):
-        gpu = machine.device == "cuda"
-        self.actor: Any = ray.remote(num_gpus=1 if gpu else 0, num_cpus=0 if gpu else threads)(RenderWorker)
-        self.store: Any = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
-        self.patience = patience
-        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.numbers = itertools.count()
-        self.renders: dict[int, Callable[[list[Worker]], None]] = {}
-        self.homes: dict[Hashable, int] = {}
-        self.loaded: dict[Hashable, Hashable] = {}
-        self.waiting: list[Task] = []
-        self.passes: dict[Kept, Pass] = {}
-        self.seats = [self.start_worker(Seat(None)) for _ in range(machine.workers)]
-        self.open = True
-        self.dispatcher = threading.Thread(target=self.dispatch, name="dispatcher", daemon=True)
-        self.dispatcher.start()
-
-    # What renders ask for, on their threads.
-
-    @contextmanager
-    def executor(self, on_change: Callable[[list[Worker]], None]) -> Iterator["RayExecutor"]:
-        """Access for one render more. on_change: told {"pid", "node"} of its workers whenever that changes."""
-        render = next(self.numbers)
-        self.inbox.put(lambda: self.begin(render, on_change))
-        try:
-            yield RayExecutor(self, render)
-        finally:
-            self.inbox.put(lambda: self.leave(render))
-
-    def close(self) -> None:
-        """Answer everybody who still waits, and end the dispatcher."""
-        self.inbox.put(self.end)
-        self.dispatcher.join()
-
-    # What happens, on the dispatcher's thread.
-
-    def dispatch(self) -> None:
-        try:
-            while self.open:
-                with suppress(Empty):
-                    self.inbox.get(timeout=TICK)()
-                self.look_at_the_clock()
-                self.assign()
-        finally:
-            self.open = False
-
-    def begin(self, render: int, on_change: Callable[[list[Worker]], None]) -> None:
-        self.renders[render] = on_change
-        self.allot()
-
-    def leave(self, render: int) -> None:
-        """A render has ended: what it still waits for is nobody's business any more."""
-        del self.renders[render]
-        self.waiting = [task for task in self.waiting if task.call.render != render]
-        self.passes = {kept: made for kept, made in self.passes.items() if made.task.call.render != render}
-        self.allot()
-
-    def end(self) -> None:
-        self.open = False
-        for task in [*self.waiting, *(seat.task for seat in self.seats if seat.task)]:
-            task.answer(None, FarmClosedError("the farm has ended before the render; the same command goes on"))
-
-    def allot(self) -> None:
-        self.homes = policy.allot(sorted(self.renders), range(len(self.seats)), self.homes)
-        self.tell()
-
-    def tell(self) -> None:
-        """Every render its workers: those whose home it is, or all where it has none of its own."""
-        for render, on_change in self.renders.items():
-            own = [seat for number, seat in enumerate(self.seats) if self.homes.get(number) == render]
-            on_change([seat.address for seat in own or self.seats if seat.address])
-
-    def add(self, tasks: Sequence[Task]) -> None:
-        self.waiting += [task for task in tasks if task.call.render in self.renders]
-
-    def assign(self) -> None:
-        """Give every idle worker the call that the policy chooses for it."""
-        now = time.monotonic()
-        healthy = [seat for seat in self.seats if seat.address and seat.blocked_until <= now]
-        for number, seat in enumerate(self.seats):
-            # Where all are sick, somebody must try.
-            if not self.waiting or seat.task or not seat.address or (healthy and seat not in healthy):
-                continue
-            task = next((task for task in self.waiting if task.seat == number), None)
-            if task is None:
-                calls = {task.call: task for task in self.waiting if task.seat is None}
-                call = policy.choose(number, list(calls), self.homes, self.loaded)
-                task = calls[call] if call else None
-            if task is not None and task.call.model not in (None, self.loaded.get(number)) and task.method != "prepare":
-                task = self.loading(task)  # the call stays in the queue: whoever has the model may take it meanwhile
-            elif task is not None:
-                self.waiting.remove(task)
-            if task is not None:
-                self.start(number, seat, task)
-
-    def loading(self, task: Task) -> Task:
-        """Have the model that this call needs. If that cannot be, neither can the call."""
-
-        def loaded(_: Any, error: Exception | None) -> None:
-            if error is not None and task in self.waiting:
-                self.waiting.remove(task)
-                task.answer(None, error)
-
-        return Task(replace(task.call, keyframes=False), task.plan, "prepare", (), loaded)
-
-    def start(self, number: int, seat: Seat, task: Task) -> None:
-        seat.task, seat.since = task, time.monotonic()
-        if task.call.model is not None:
-            self.loaded[number] = task.call.model
-        if task.call.keyframes:
-            size, features = seat.actor.keep.options(num_returns=2).remote(*task.plan, task.method, task.arguments)
-            self.watch(size, lambda size, error: self.finish(number, task, (size, features), error))
-        else:
-            result = seat.actor.run.remote(*task.plan, task.method, task.arguments)
-            self.watch(result, lambda value, error: self.finish(number, task, value, error))
-
-    def watch(self, reference: Any, then: Callable[[Any, Exception | None], None]) -> None:
-        """Have the dispatcher call then(value, error) when a result is there."""
-
-        def arrived(future: Any) -> None:
-            error = future.exception()
-            value = None if error else future.result()
-            self.inbox.put(lambda: then(value, error))
-
-        reference.future().add_done_callback(arrived)
-
-    def finish(self, number: int, task: Task, value: Any, error: Exception | None) -> None:
-        """A worker has answered, or died."""
-        seat = self.seats[number]
-        seat.task = None
-        if isinstance(error, RayActorError):
-            self.loaded.pop(number, None)
-            self.start_worker(seat)
-            self.tell()
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        if cause is None:
-            seat.failures = 0
-            self.answer(task, value)
-        elif isinstance(cause, FeaturesLostError):
-            self.make_again(task)
-        elif isinstance(cause, UserError):
-            task.answer(None, cause)
-        else:
-            seat.failures += 1
-            if seat.failures >= SICK:
-                seat.failures, seat.blocked_until = 0, time.monotonic() + FORGIVEN
-            task.failures += 1
-            if task.failures < POISONED:
-                self.add([task])
-            else:
-                task.answer(None, poisoned(task, cause))
-
-    def answer(self, task: Task, value: Any) -> None:
-        if task.call.keyframes:
-            for kept in [kept for kept, made in self.passes.items() if made.task is task]:
-                size, features = value
-                booked = self.store.publish.remote(kept.key, [features], size, self.passes[kept].readers)
-                self.watch(booked, partial(self.publish, kept))
-            return
-        for kept in task.kept:
-            self.store.release.remote(kept.key, task.position)
-            if kept in self.passes:
-                self.passes[kept].finished += 1
-                if self.passes[kept].finished == self.passes[kept].readers:
-                    del self.passes[kept]
-        task.answer(value, None)
-
-    def keep(self, kept: Kept, made: Pass) -> None:
-        if made.task.call.render in self.renders:
-            self.passes[kept] = made
-            self.add([made.task])
-
-    def publish(self, kept: Kept, _: None, error: Exception | None) -> None:
-        """Features are booked: the render may hand out its chunks, and those that had lost them go on."""
-        if kept not in self.passes:
-            return
-        made = self.passes[kept]
-        first, made.made = not made.made, True
-        made.lost, lost = [], made.lost
-        self.add(lost)
-        if first:
-            made.task.answer(kept, error)
-
-    def make_again(self, reader: Task) -> None:
-        """The keyframe pass can be repeated from the driver's latents at any time; the reader waits for it."""
-        for kept in reader.kept:
-            if kept in self.passes:
-                made = self.passes[kept]
-                made.lost.append(reader)
-                if len(made.lost) == 1:
-                    self.add([made.task])
-                return
-
-    def start_worker(self, seat: Seat) -> Seat:
-        """A new worker on this seat."""
-        actor = seat.actor = self.actor.remote(self.store)
-        seat.address, seat.since = None, time.monotonic()
-
-        def met(address: Worker | None, error: Exception | None) -> None:
-            if seat.actor is actor and error is None:
-                seat.address = address
-                self.tell()
-
-        self.watch(actor.where.remote(), met)
-        return seat
-
-    def look_at_the_clock(self) -> None:
-        """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
-        workers that do not come: a cluster may be full."""
-        now = time.monotonic()
-        for number, seat in enumerate(self.seats):
-            late = now - seat.since
-            if seat.task and seat.task.method != "prepare" and late > self.patience:
-                seat.since = now
-                ray.kill(seat.actor)
-            if seat.address is None and late > ARRIVAL:
-                for task in [task for task in self.waiting if task.seat == number]:
-                    self.waiting.remove(task)
-                    task.answer(0, None)
+@contextmanager
+def take_part(farm: Farm, on_change: Callable[[list[Worker]], None]) -> Iterator["RayExecutor"]:
+    """Access for one render more. on_change: told {"pid", "node"} of its workers whenever that changes."""
+    render = farm.enter(on_change)
+    try:
+        yield RayExecutor(farm, render)
+    finally:
+        farm.inbox.put(lambda: farm.leave(render))
 
 
 class RayExecutor:
@@ -366,15 +83,3 @@ class RayExecutor:
         if id(plan) not in self.plans:
             self.plans[id(plan)] = plan, (f"{self.render}-{len(self.plans)}", [ray.put(plan)])
         return self.plans[id(plan)][1]
-
-
-def poisoned(task: Task, cause: Exception) -> ChunkError:
-    """Why a render fails: the call, and what its last worker said."""
-    reason = " ".join(str(cause).split())[:300]
-    if isinstance(cause, RayActorError):
-        return ChunkError(f"{task.method} of chunk {task.position} killed {POISONED} workers: {reason}")
-    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
-        return ChunkError(f"{task.method} needs more memory than a worker has ({reason}); a smaller chunk= needs less")
-    return ChunkError(
-        f"{task.method} of chunk {task.position} failed on {POISONED} workers: {type(cause).__name__}: {reason}"
-    )

@@ -14,7 +14,7 @@ from farm.machine import Machine, start_ray, stop_ray
 from farm.progress import Worker
 
 if TYPE_CHECKING:
-    from farm.executor import Farm
+    from farm.dispatcher import Farm
     from renderer.render import Executor
 
 
@@ -46,7 +46,9 @@ class Workshop:
     def executor(self, on_change: Callable[[list[Worker]], None]) -> Iterator["Executor"]:
         """Who computes for one render. on_change: told its workers whenever they change."""
         if self.config.name != "inline":
-            with self.workers().executor(on_change) as executor:
+            from farm.executor import take_part
+
+            with take_part(self.workers(), on_change) as executor:
                 yield executor
             return
         on_change([{"pid": os.getpid(), "node": "127.0.0.1"}])
@@ -59,7 +61,7 @@ class Workshop:
     def workers(self) -> "Farm":
         with self.opening:
             if self.farm is None:
-                from farm.executor import Farm
+                from farm.dispatcher import Farm
 
                 start_ray(self.config)
                 self.farm = Farm(self.config.threads, self.machine, self.config.patience)

@@ -17,7 +17,8 @@ import ray
 
 from farm import driver
 from farm.config import KEYS, FarmConfig, OutputConfig, SubmitConfig
-from farm.executor import ChunkError, Farm
+from farm.dispatcher import ChunkError, Farm
+from farm.executor import take_part
 from farm.machine import Machine, start_ray, stop_ray
 from farm.progress import Progress
 from renderer.plan import make_plan
@@ -148,7 +149,7 @@ def farm(small, tmp_path_factory):
     try:
         start_ray(config.farm)
         workers = Farm(1, Machine("cpu", "CPU", 2), patience=600)
-        with workers.executor(lambda workers: None) as executor:
+        with take_part(workers, lambda workers: None) as executor:
             executor.prepare(plan)
             yield executor, plan
         workers.close()
