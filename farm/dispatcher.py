@@ -38,6 +38,9 @@ class ChunkError(RuntimeError):
 class FarmClosedError(RenderError):
     """The farm has ended while a render still wanted something of it."""
 
+    def __init__(self) -> None:
+        super().__init__("the farm has ended before the render; the same command goes on")
+
 
 @dataclass(eq=False)
 class Task:
@@ -146,7 +149,7 @@ class Farm:
     def end(self) -> None:
         self.open = False
         for task in [*self.waiting, *(seat.task for seat in self.seats if seat.task)]:
-            task.answer(None, FarmClosedError("the farm has ended before the render; the same command goes on"))
+            task.answer(None, FarmClosedError())
 
     def allot(self) -> None:
         self.homes = policy.allot(sorted(self.renders), range(len(self.seats)), self.homes)

@@ -68,7 +68,7 @@ class RayExecutor:
                     position, value, error = answers.get(timeout=TICK)
                     break
                 if not self.farm.open:
-                    raise FarmClosedError("the farm has ended before the render; the same command goes on")
+                    raise FarmClosedError
             if error is not None:
                 raise error
             yield position, value

@@ -70,7 +70,7 @@ def run(
         with Workshop(first.farm, machine, shared) as workshop:
             run_on(workshop, names, render, end)
     if not any(isinstance(outcome, Exception) for outcome in outcomes):
-        shutil.rmtree(shared, ignore_errors=True)  # else the same command again goes on with it
+        shutil.rmtree(shared, ignore_errors=True)  # else the same command again finds it
 
 
 def run_on(
