@@ -51,6 +51,7 @@ def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None =
         books.write(state="rendering", finished=None)
         with ExitStack() as stack:
             workshop = workshop or stack.enter_context(Workshop(config.farm, machine))
+            stack.enter_context(workshop.needing(plan.stage))
             workers = stack.enter_context(workshop.executor(progress.workers))
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
             from renderer.render import render

@@ -48,12 +48,7 @@ def run(
 
     folder: of the sweep. ended: told of each, in the order in which they end, on this thread.
     """
-    shared, outcomes = folder / WORK, list[Outcome]()
-
-    def end(name: str, outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        ended(name, outcome)
-
+    shared, kept = folder / WORK, set[Path]()
     farms = {id(config): (repr(config.farm), config.model.device) for config in configs.values()}
     in_order = sorted(
         configs, key=lambda name: (farms[id(configs[name])], configs[name].model.name, work(configs[name]))
@@ -65,12 +60,16 @@ def run(
             machine = find_machine(first)
         except UserError as error:
             for name in names:
-                end(name, error)
+                ended(name, error)
             continue
         with Workshop(first.farm, machine, shared) as workshop:
-            run_on(workshop, names, render, end)
-    if not any(isinstance(outcome, Exception) for outcome in outcomes):
-        shutil.rmtree(shared, ignore_errors=True)  # else the same command again finds it
+            run_on(workshop, names, render, ended)
+            kept |= workshop.unfinished
+    for stage in shared.iterdir() if shared.exists() else ():
+        if stage not in kept:
+            shutil.rmtree(stage, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        shared.rmdir()  # stays where there are G-buffers with which the same command goes on
 
 
 def run_on(

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 class Workshop:
     """This process, or Ray workers on this machine or a cluster; they start when somebody needs them.
 
-    shared: folder in which the renders of a sweep find each other's G-buffers.
+    shared: folder in which the renders of a sweep find each other's G-buffers. unfinished: those of renders that have ended
+    with an error and may go on.
     """
 
     def __init__(self, config: FarmConfig, machine: Machine, shared: Path | None = None):
         self.config, self.machine, self.shared = config, machine, shared
         self.turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self.unfinished = set[Path]()
         self.opening = threading.Lock()
         self.farm: Farm | None = None
         self.inline: Executor | None = None
@@ -66,6 +68,15 @@ class Workshop:
                 start_ray(self.config)
                 self.farm = Farm(self.config.threads, self.machine, self.config.patience)
             return self.farm
+
+    @contextmanager
+    def needing(self, stage: Path) -> Iterator[None]:
+        """Within the block a render needs the G-buffers in `stage`, and after it where it raises."""
+        try:
+            yield
+        except BaseException:
+            self.unfinished.add(stage)
+            raise
 
     def turn(self, stage: Path) -> AbstractContextManager:
         """Held by the one render that makes the G-buffers in `stage`, while others that want the same ones wait."""

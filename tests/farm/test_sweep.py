@@ -95,6 +95,37 @@ def test_renders_of_one_scene_share_its_gbuffers_and_one_model(small, tmp_path):
     assert not (tmp_path / ".work").exists()
 
 
+def test_a_failed_render_finds_its_gbuffers_again_and_nothing_else_stays(small, tmp_path):
+    """The second of three scenes is interrupted by an error in its last phase."""
+    configs = {str(fps): replace(submission(small(frames=3), tmp_path / str(fps)), fps=fps) for fps in (6.0, 7.0, 8.0)}
+
+    class Failing(Progress):
+        def phase(self, name, total, done=0):
+            super().phase(name, total, done)
+            if name == "writing":
+                raise RuntimeError("no more")
+
+    def run(kind):
+        """Outcomes of the sweep; a `kind` of Progress watches the second scene."""
+        outcomes = {}
+
+        def render(name, workshop):
+            (tmp_path / name).mkdir(exist_ok=True)
+            with (kind if name == "7.0" else Progress)(tmp_path / name, 3) as progress:
+                return driver.submit(configs[name], progress, workshop)
+
+        sweep.run(configs, tmp_path, render, outcomes.__setitem__)
+        return outcomes
+
+    assert [name for name, outcome in run(Failing).items() if isinstance(outcome, RuntimeError)] == ["7.0"]
+    (stage,) = (tmp_path / ".work").iterdir()
+    assert len(list(stage.rglob("*.arrow"))) == 3
+
+    assert all(isinstance(outcome, Path) for outcome in run(Progress).values())
+    assert manifest(tmp_path / "7.0")["resumed"][0]["G-buffers"] == 3
+    assert not (tmp_path / ".work").exists()
+
+
 def test_small_renders_go_first_and_those_of_one_model_together(small, tmp_path):
     order = []
     long, short = submission(small(frames=9), tmp_path / "a"), submission(small(frames=2), tmp_path / "b")
