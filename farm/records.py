@@ -29,6 +29,7 @@ PHASES = ("set-up", "G-buffers", "denoising", "decoding", "writing")
 METRICS = {
     "hero_coverage": pa.float64(),
     "uv_mse": pa.float64(),
+    "uv_mse_mean": pa.float64(),
     "uv_mse_normalised": pa.float64(),
     "stable_detail": pa.list_(pa.float64()),
     "detail.single": pa.list_(pa.float64()),

@@ -16,17 +16,25 @@ from renderer.video import read_png, write_mp4, write_png
 
 Picture = NDArray[np.uint8]
 
+# What is measured is seen at less than 60 degrees. Further round, a pixel holds so much surface that even a painted texture
+# changes: with this, of such a texture's finest octave 95 to 99 % is stable on the built-in scenes, without it 88 %.
+SQUARE = 0.5
+
 
 class Textures:
-    """The textures of a clip's frames, read from disk one at a time, as often as somebody looks at them."""
+    """The textures of a clip's frames, read from disk one at a time, as often as somebody looks at them.
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
+    facing: least cosine of the angle at which a texel must be seen to count; 0: whatever is seen.
+    """
+
+    def __init__(self, plan: Plan, facing: float = 0.0):
+        self.plan, self.facing = plan, facing
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
         for frame in range(self.plan.frames):
             arrays = load_arrays(self.plan.texture_path(frame))
-            yield np.float32(1 / 255) * arrays["colour"], arrays["seen"]
+            seen = arrays["facing"] >= self.facing if self.facing else arrays["seen"]
+            yield np.float32(1 / 255) * arrays["colour"], seen
 
 
 def write_outputs(
@@ -63,7 +71,8 @@ def write_outputs(
     facts = f"{Path(config.scene.name).stem} · {config.model.name} · {config.method.name} · seed {config.seed}"
     write_png(folder / "contact_sheet.png", contact_sheet(rows, times, config.prompt, facts))
     advance()
-    write_json(folder / "metrics.json", {"hero_coverage": plan.survey.coverage, **texture_metrics(texels, textures)})
+    metrics = texture_metrics(texels, Textures(plan, SQUARE))
+    write_json(folder / "metrics.json", {"hero_coverage": plan.survey.coverage, **metrics})
     advance()
     if per_frame is not None:
         panels = (

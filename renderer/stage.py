@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renderer.arrays import load_arrays, save_arrays
-from renderer.atlas import Texels, atlases, bake, share_out
+from renderer.atlas import Texels, atlases, bake, share_out, surface_points
 from renderer.correspondence import Correspondence, correspond, texel_samples, unmixed
-from renderer.gbuffer import GBuffer, Geometry, control_image, gather
+from renderer.gbuffer import GBuffer, Geometry, control_image, facing_normals, gather
 from renderer.load import load_scene
 from renderer.noise import surface_keys
 from renderer.plan import Plan, Survey, geometry
@@ -110,7 +110,11 @@ class Stage:
         return Correspondence(**{name: arrays[f"{name}/{level}"] for name in Correspondence.__dataclass_fields__})
 
     def unwrap(self, frames: Sequence[int]) -> None:
-        """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel."""
+        """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel.
+
+        seen: whether the frame shows it at all. facing: the cosine of the angle at which it is seen; 0 where it is not, or
+        where a pixel that its colour comes from shows something else, too.
+        """
         texels = self.picture_texels()
         for frame in frames:
             vertices, caster = self.pose(frame)
@@ -118,7 +122,15 @@ class Stage:
             pixel, weight = texel_samples(gbuffer, texels, self.geometry, vertices, caster)
             colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
             sampled = (colours[pixel] * weight[..., None]).sum(axis=1)
-            texture = {"colour": np.rint(sampled).astype(np.uint8), "seen": weight.any(axis=1)}
+            points = surface_points(vertices, self.geometry.faces, texels.triangle, texels.barycentrics)
+            normals = facing_normals(vertices, self.geometry.faces, self.plan.cameras[frame])[texels.triangle]
+            to_eye = self.plan.cameras[frame].position - points
+            cosine = (to_eye * normals).sum(axis=1) / np.maximum(np.linalg.norm(to_eye, axis=1), 1e-20)
+            texture = {
+                "colour": np.rint(sampled).astype(np.uint8),
+                "seen": weight.any(axis=1),
+                "facing": np.where(weight.all(axis=1), np.clip(cosine, 0, 1), 0).astype(np.float16),
+            }
             save_arrays(self.plan.texture_path(frame), texture)
 
     def picture_texels(self) -> Texels:
