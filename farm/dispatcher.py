@@ -1,6 +1,7 @@
 """Calls on Ray workers. One thread, the dispatcher, owns the workers and the book of keyframe features; the renders, each on
 a thread of its own, hand it calls and wait for the answers. Which worker takes which call is the policy's business."""
 
+import errno
 import itertools
 import threading
 import time
@@ -12,7 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm import policy
 from farm.machine import Machine
@@ -20,7 +22,7 @@ from farm.policy import Call
 from farm.progress import Worker
 from farm.store import FeatureStore
 from farm.worker import FeaturesLostError, Kept, RenderWorker
-from renderer.errors import RenderError, UserError
+from renderer.errors import OutOfMemoryError, RenderError, UserError
 
 POISONED = 3  # workers that may fail at a call before its render fails
 SICK, FORGIVEN = 3, 60.0  # failures in a row after which a worker gets nothing, and for how many seconds
@@ -45,7 +47,7 @@ class FarmClosedError(RenderError):
 @dataclass(eq=False)
 class Task:
     """A call on its way. seat: the only worker that may take it, None for any. position: among the calls that were asked for
-    together. failures: how often it went wrong."""
+    together. failed: the seats at which it went wrong."""
 
     call: Call
     plan: tuple[str, list[Any]]
@@ -54,7 +56,7 @@ class Task:
     answer: Answer
     seat: int | None = None
     position: int = 0
-    failures: int = 0
+    failed: list[int] = field(default_factory=list)
 
     @property
     def kept(self) -> list[Kept]:
@@ -95,7 +97,11 @@ class Farm:
     def __init__(self, threads: int, machine: Machine, patience: float):
         gpu = machine.device == "cuda"
         self.actor: Any = ray.remote(num_gpus=1 if gpu else 0, num_cpus=0 if gpu else threads)(RenderWorker)
-        self.store: Any = ray.remote(num_cpus=0, max_restarts=-1)(FeatureStore).remote()
+        # On the driver's own machine, which the render does not outlive anyway. A store that is started again knows nothing, and
+        # what is asked of it may be repeated.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        store: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(FeatureStore)
+        self.store = store.options(scheduling_strategy=here).remote()
         self.patience = patience
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.numbers = itertools.count()
@@ -120,7 +126,7 @@ class Farm:
 
     def close(self) -> None:
         """Answer everybody who still waits, and end the dispatcher."""
-        self.inbox.put(self.end)
+        self.inbox.put(lambda: self.end(FarmClosedError()))
         self.dispatcher.join()
 
     # What happens, on the dispatcher's thread.
@@ -132,8 +138,8 @@ class Farm:
                     self.inbox.get(timeout=TICK)()
                 self.look_at_the_clock()
                 self.assign()
-        finally:
-            self.open = False
+        except Exception as error:  # whoever waits must hear of it
+            self.end(error)
 
     def begin(self, render: int, on_change: Callable[[list[Worker]], None]) -> None:
         self.renders[render] = on_change
@@ -146,10 +152,10 @@ class Farm:
         self.passes = {kept: made for kept, made in self.passes.items() if made.task.call.render != render}
         self.allot()
 
-    def end(self) -> None:
+    def end(self, reason: Exception) -> None:
         self.open = False
         for task in [*self.waiting, *(seat.task for seat in self.seats if seat.task)]:
-            task.answer(None, FarmClosedError())
+            task.answer(None, reason)
 
     def allot(self) -> None:
         self.homes = policy.allot(sorted(self.renders), range(len(self.seats)), self.homes)
@@ -170,22 +176,29 @@ class Farm:
             for lost in self.waiting:
                 lost.answer(None, self.hopeless)
             self.waiting = []
-        now = time.monotonic()
-        healthy = [seat for seat in self.seats if seat.address and seat.blocked_until <= now]
-        for number, seat in enumerate(self.seats):
-            # Where all are sick, somebody must try.
-            if seat.task or not seat.address or (healthy and seat not in healthy):
-                continue
-            task = self.pick(number)
-            if task is not None:
-                self.start(number, seat, task)
+        fit = self.fit()
+        for number in fit:
+            if self.seats[number].task is None:
+                task = self.pick(number, fit)
+                if task is not None:
+                    self.start(number, self.seats[number], task)
 
-    def pick(self, number: int) -> Task | None:
+    def fit(self) -> set[int]:
+        """Who may work: whoever has come up and is not sick; where all are sick, somebody must try."""
+        up = {number for number, seat in enumerate(self.seats) if seat.address}
+        now = time.monotonic()
+        return {number for number in up if self.seats[number].blocked_until <= now} or up
+
+    def pick(self, number: int, fit: set[int]) -> Task | None:
         """What a worker takes out of the queue; or, where its call needs another model than it has, the loading of that first.
-        Meanwhile the call stays in the queue: whoever has the model may take it."""
+        Meanwhile the call stays in the queue: whoever has the model may take it.
+
+        A call that went wrong here is another worker's, as long as one is left at which it did not.
+        """
         task = next((task for task in self.waiting if task.seat == number), None)
         if task is None:
-            calls = {task.call: task for task in self.waiting if task.seat is None}
+            fresh = [task for task in self.waiting if number not in task.failed or fit <= set(task.failed)]
+            calls = {task.call: task for task in fresh if task.seat is None}
             call = policy.choose(number, list(calls), self.homes, self.loaded)
             if call is None:
                 return None
@@ -230,27 +243,41 @@ class Farm:
         """A worker has answered, or died."""
         seat = self.seats[number]
         seat.task = None
-        if isinstance(error, RayActorError):
+        # What is raised on a worker comes as a RayTaskError; every other error is Ray's own: worker, node or result are lost.
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(error, RayError) and cause is error:
             self.loaded.pop(number, None)
             self.start_worker(seat)
             self.tell()
-        cause = error.cause if isinstance(error, RayTaskError) else error
         if cause is None:
             seat.failures = 0
             self.answer(task, value)
         elif isinstance(cause, FeaturesLostError):
             self.make_again(task)
-        elif isinstance(cause, UserError):
-            task.answer(None, cause)
+        elif isinstance(cause, UserError) or getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            self.fail(task, cause)
         else:
-            seat.failures += 1
-            if seat.failures >= SICK:
-                seat.failures, seat.blocked_until = 0, time.monotonic() + FORGIVEN
-            task.failures += 1
-            if task.failures < POISONED:
-                self.add([task])
-            else:
-                task.answer(None, poisoned(task, cause))
+            self.failed(number, task, cause)
+
+    def failed(self, number: int, task: Task, cause: Exception) -> None:
+        """A call went wrong, or killed its worker: the call's fault or the worker's, which another worker will show."""
+        seat = self.seats[number]
+        seat.failures += 1
+        if seat.failures >= SICK:
+            seat.failures, seat.blocked_until = 0, time.monotonic() + FORGIVEN
+        task.failed.append(number)
+        # A worker that has freed all its memory has no more to give a second time.
+        tries = min(POISONED, len(self.seats)) if isinstance(cause, OutOfMemoryError) else POISONED
+        if len(task.failed) < tries:
+            self.add([task])
+        else:
+            self.fail(task, poisoned(task, cause))
+
+    def fail(self, task: Task, reason: Exception) -> None:
+        """No worker can do it; nor what waits for it to be done again."""
+        readers = [reader for made in self.passes.values() if made.task is task for reader in made.lost]
+        for nobodys in (task, *readers):
+            nobodys.answer(None, reason)
 
     def answer(self, task: Task, value: Any) -> None:
         if task.call.keyframes:
@@ -295,6 +322,8 @@ class Farm:
 
     def start_worker(self, seat: Seat) -> Seat:
         """A new worker on this seat."""
+        if seat.actor is not None:
+            ray.kill(seat.actor)  # it may only be out of reach
         actor = seat.actor = self.actor.remote(self.store)
         seat.address, seat.since = None, time.monotonic()
 
@@ -327,16 +356,14 @@ class Farm:
                     task.answer(0, None)
 
 
-def poisoned(task: Task, cause: Exception) -> ChunkError:
+def poisoned(task: Task, cause: Exception) -> Exception:
     """Why a render fails: the call, and what its last worker said."""
-    reason = one_line(cause)
-    if isinstance(cause, RayActorError):
-        return ChunkError(f"{task.method} of chunk {task.position} killed {POISONED} workers: {reason}")
-    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
-        return ChunkError(f"{task.method} needs more memory than a worker has ({reason}); a smaller chunk= needs less")
-    return ChunkError(
-        f"{task.method} of chunk {task.position} failed {POISONED} times: {type(cause).__name__}: {reason}"
-    )
+    if isinstance(cause, OutOfMemoryError):
+        return cause
+    what, times = f"{task.method} of chunk {task.position}", len(task.failed)
+    if isinstance(cause, RayError):
+        return ChunkError(f"{what} killed {times} workers: {one_line(cause)}")
+    return ChunkError(f"{what} failed {times} times: {type(cause).__name__}: {one_line(cause)}")
 
 
 def one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The worker actor: a loaded model and caches, nothing that would be missed. Every call is a pure function of its arguments."""
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import ray
 from numpy.typing import NDArray
 
 from farm.store import Key
+from renderer.errors import OutOfMemoryError
 from renderer.plan import Plan
 
 if TYPE_CHECKING:
@@ -50,16 +52,47 @@ class RenderWorker:
         return {"pid": os.getpid(), "node": ray.util.get_node_ip_address()}
 
     def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
-        """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one."""
-        renderer = self.render_frames(plan_id, plan)
-        given = [self.fetch(value, renderer.plan) if isinstance(value, Kept) else value for value in arguments]
-        return getattr(renderer, method)(*given)
+        """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one.
+
+        Where memory is short, once more with all caches freed. Raises OutOfMemoryError where that does not help.
+        """
+        from renderer.memory import advice, out_of_memory
+
+        for _ in range(2):
+            try:
+                return self.attempt(plan_id, plan, method, arguments)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+            self.free()
+        needs = f"{method} needs more memory than a worker has"
+        raise OutOfMemoryError(f"{needs}: {advice(*self.resolve(plan_id, plan, arguments), method)}")
 
     def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, Packed]:
         """As run, for keyframe features: their size in bytes, and the features in the node's shared memory."""
-        features = getattr(self.render_frames(plan_id, plan), method)(*arguments)
+        features = self.run(plan_id, plan, method, arguments)
         packed = {layer: [pack(tensor) for tensor in pair] for layer, pair in features.items()}
         return sum(array.nbytes for pair in packed.values() for array in pair), packed
+
+    def attempt(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
+        renderer, given = self.resolve(plan_id, plan, arguments)
+        return getattr(renderer, method)(*given)
+
+    def free(self) -> None:
+        """Give back everything that can be made again."""
+        import torch
+
+        self.features = None
+        self.renderers.clear()
+        self.networks.loaded.clear()
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def resolve(self, plan_id: str, plan: list[Any], arguments: tuple) -> tuple["FrameRenderer", list[Any]]:
+        """The renderer of this plan's frames, and the arguments with features where something stands for them."""
+        renderer = self.render_frames(plan_id, plan)
+        return renderer, [self.fetch(value, renderer.plan) if isinstance(value, Kept) else value for value in arguments]
 
     def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
         """The renderer of this plan's frames. The last one gives a new one what both have in common."""

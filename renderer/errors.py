@@ -23,3 +23,7 @@ class OutputError(UserError):
 
 class RenderError(RuntimeError):
     """A render cannot go on, though what was asked for can be done: one line that says what to do (exit code 1)."""
+
+
+class OutOfMemoryError(RenderError):
+    """A call needs more memory than there is, though everything else was freed. Says which setting would fit."""

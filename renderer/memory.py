@@ -1,0 +1,52 @@
+"""Out of memory: how to know it, and how to say which chunk would have fitted."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from renderer.frames import FrameRenderer
+
+# What grows with the number of frames that a method is given, and where these frames and their latents stand among its arguments.
+SETTINGS = {"predict": ("chunk", 1), "decode": ("chunk", 0), "keyframe_features": ("method.keyframes", 1)}
+WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Is this how Python, NumPy or torch, on a GPU or a CPU, say that memory is short?
+
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    (True, True)
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in WORDS)
+    )
+
+
+def advice(renderer: FrameRenderer, arguments: Sequence, method: str) -> str:
+    """What the person can do where a method of FrameRenderer ran out of memory. Tries it: half as many frames, a quarter, ..."""
+    if method not in SETTINGS:
+        return "a lower resolution= or a smaller model needs less"
+    setting, at = SETTINGS[method]
+    number = len(arguments[at]) if setting == "method.keyframes" else renderer.plan.config.chunk
+    while number > 1:
+        number //= 2
+        if fits(renderer, method, at, arguments, number):
+            return f"{setting}={number} fits (other pixels: it is another render)"
+    return f"not even {setting}=1 fits: a lower resolution= or a smaller model needs less"
+
+
+def fits(renderer: FrameRenderer, method: str, at: int, arguments: Sequence, number: int) -> bool:
+    """Can the method be called with so many frames? Leaves nothing behind."""
+    frames, latents = arguments[at : at + 2]
+    fewer = [*arguments[:at], frames[:number], latents[:number], *arguments[at + 2 :]]
+    config = replace(renderer.plan.config, chunk=number)
+    with tempfile.TemporaryDirectory() as pictures:
+        plan = replace(renderer.plan, config=config, pictures=Path(pictures))
+        try:
+            getattr(FrameRenderer(plan, renderer.networks, renderer), method)(*fewer)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return False
+    return True
