@@ -79,7 +79,9 @@ CHOICES = {
     "scene.rasteriser": ("embree", "nvdiffrast"),
     "model.dtype": ("auto", "float16", "bfloat16", "float32"),
     "method.layers": ("decoder", "all"),
-    "method.unify": ("fill+mean", "fill", "mean"),
+    "method.choose": ("random", "even", "coverage"),
+    "method.keys": ("own+keyframes", "keyframes", "anchor+previous", "own"),
+    "method.unify": ("fill+mean", "fill", "mean", "adjacent", "facing"),
     "noise.kind": ("uv", "fixed", "random"),
 }
 

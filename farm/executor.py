@@ -15,7 +15,7 @@ from farm.progress import Worker
 from farm.worker import Kept
 from renderer.plan import Plan
 
-NO_MODEL = ("survey", "make_gbuffers", "noise", "unwrap", "picture_texels")
+NO_MODEL = ("survey", "make_gbuffers", "facing", "noise", "unwrap", "picture_texels")
 
 
 @contextmanager

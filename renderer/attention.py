@@ -5,6 +5,7 @@ A processor knows its layer's name and nothing else. What a step shares between 
 Tokens are [G·n, T, D]: guidance branches outermost, then frames.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,23 +21,28 @@ KeyframeFeatures = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass
 class KeyframePass:
-    """The keyframes attend to each other, and their features are kept. guidance: G, the number of guidance branches."""
+    """The keyframes attend to each other, and their features are kept. guidance: G, the number of guidance branches.
+
+    attended: int64 [K, M], the keyframes whose tokens each one sees; None: all of them.
+    """
 
     guidance: int
+    attended: Tensor | None = None
     features: KeyframeFeatures = field(default_factory=dict)
 
 
 @dataclass
 class Injection:
-    """Frames attend to themselves and the keyframes (pre), and their output is blended with the unified features (post).
+    """Frames attend to themselves and the keyframes, and their output is blended with the unified features.
 
-    sources: tokens per frame T → where the pixels of this chunk find their unified feature. alpha: weight of F̄.
+    own: do they see their own tokens? attended: int64 [n, M], the keyframes that each frame sees. sources: tokens per frame
+    T → where the pixels of this chunk find their unified feature. alpha: weight of F̄, 0 where nothing is blended.
     """
 
     features: KeyframeFeatures
+    own: bool
+    attended: Tensor
     sources: dict[int, Sources]
-    pre: bool
-    post: bool
     alpha: float
 
 
@@ -68,13 +74,16 @@ class FeatureAttention(AttnProcessor2_0):
         assert hidden_states.ndim == 3, "feature layers are transformer blocks on [batch, tokens, channels]"
         if isinstance(sharing, KeyframePass):
             pre = hidden_states.unflatten(0, (sharing.guidance, -1))
-            post = keyframe_attention(attn, pre)
+            if sharing.attended is None:
+                post = keyframe_attention(attn, pre)
+            else:
+                post = injected_attention(attn, pre, pre, False, sharing.attended)
             sharing.features[self.layer] = (pre, post)
             return post.flatten(0, 1)
         keyframes_pre, keyframes_post = sharing.features[self.layer]
         pre = hidden_states.unflatten(0, (len(keyframes_pre), -1))
-        out = injected_attention(attn, pre, keyframes_pre if sharing.pre else None)
-        if sharing.post:
+        out = injected_attention(attn, pre, keyframes_pre, sharing.own, sharing.attended)
+        if sharing.alpha:
             out = blend(out, keyframes_post, sharing.sources[pre.shape[2]], sharing.alpha)
         return out.flatten(0, 1)
 
@@ -91,19 +100,40 @@ def keyframe_attention(attn: Attention, pre: Tensor) -> Tensor:
     return _project_out(attn, out).unflatten(1, (keyframes, -1))
 
 
-def injected_attention(attn: Attention, pre: Tensor, keyframes_pre: Tensor | None) -> Tensor:
-    """F̂: keys and values from [own tokens, keyframe tokens]. pre: [G, n, T, D]; keyframes_pre: [G, K, T, D]; result as pre."""
-    guidance, frames = pre.shape[:2]
-    own = pre.flatten(0, 1)
-    query, key, value = (_heads(attn, project(own)) for project in (attn.to_q, attn.to_k, attn.to_v))
-    if keyframes_pre is not None:
-        shared = keyframes_pre.flatten(1, 2)
-        key, value = (
-            torch.cat([mine, _heads(attn, project(shared)).repeat_interleave(frames, dim=0)], dim=2)
-            for mine, project in ((key, attn.to_k), (value, attn.to_v))
-        )
+def injected_attention(attn: Attention, pre: Tensor, keyframes_pre: Tensor, own: bool, attended: Tensor) -> Tensor:
+    """F̂: keys and values from [own tokens, tokens of the attended keyframes]; own tokens only where `own`.
+
+    pre: [G, n, T, D]; keyframes_pre: [G, K, T, D]; attended: int64 [n, M], keyframes that each frame sees; result as pre.
+    """
+    guidance, frames, tokens = pre.shape[:3]
+    mine = pre.flatten(0, 1)
+
+    def sequence(project: nn.Module) -> Tensor:
+        parts = [_heads(attn, project(mine))] if own else []
+        if attended.numel():
+            shared = _heads(attn, project(keyframes_pre.flatten(1, 2))).unflatten(2, (-1, tokens))  # [G, H, K, T, d]
+            parts.append(shared[:, :, attended].transpose(1, 2).flatten(3, 4).flatten(0, 1))  # [G·n, H, M·T, d]
+        return torch.cat(parts, dim=2)
+
+    query, key, value = _heads(attn, attn.to_q(mine)), sequence(attn.to_k), sequence(attn.to_v)
     out = nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
     return _project_out(attn, out).unflatten(0, (guidance, frames))
+
+
+def attended_keyframes(keys: str, frames: Sequence[int], keyframes: Sequence[int]) -> Tensor:
+    """Positions in `keyframes` of those that each frame sees, int64 [n, M].
+
+    keys: own+keyframes and keyframes: all of them; anchor+previous: the first one and the last one before the frame; own: none.
+
+    >>> attended_keyframes("anchor+previous", [4, 5], [0, 2, 4]).tolist()
+    [[0, 1], [0, 2]]
+    """
+    if keys == "own":
+        return torch.zeros(len(frames), 0, dtype=torch.int64)
+    if keys == "anchor+previous":
+        before = [sum(keyframe < frame for keyframe in keyframes) for frame in frames]
+        return torch.tensor([[0, max(count - 1, 0)] for count in before])
+    return torch.arange(len(keyframes)).expand(len(frames), -1)
 
 
 def blend(out: Tensor, keyframes_post: Tensor, sources: Sources, alpha: float) -> Tensor:

@@ -44,13 +44,15 @@ class ModelConfig:
 class MethodConfig:
     """How frames are made to agree. What the paper leaves open is a value here."""
 
-    name: str = key("generative_rendering", "generative_rendering | paper | per_frame: sets the keys below")
-    keyframes: int = key(4, "K frames drawn anew at each step, at most all frames; 0: every frame on its own")
+    name: str = key("generative_rendering", "a file of conf/method, which sets the keys below")
+    keyframes: int = key(4, "K frames that share their features, at most all frames; 0: every frame on its own")
+    choose: str = key("random", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)")
     layers: str = key("decoder", "feature layers: decoder | all self-attention layers")
-    pre: bool = key(True, "keys and values from [own tokens, keyframe tokens]")
-    post: bool = key(True, "blend in the unified post-attention features")
-    alpha: float = key(0.6, "weight of the unified features on covered pixels")
-    unify: str = key("fill+mean", "unified features T: fill+mean | fill | mean")
+    keys: str = key(
+        "own+keyframes", "tokens that a frame attends to: own+keyframes | keyframes | anchor+previous | own"
+    )
+    alpha: float = key(0.6, "weight of the unified post-attention features on covered pixels; 0: not at all")
+    unify: str = key("fill+mean", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
     until: float = key(1.0, "fraction of the steps with attention and injection across frames")
     adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
     texels: float = key(4.0, "texels per feature pixel, linear: the scene's budget is (texels × layer resolution)²")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from renderer.atlas import Texels, lookup, surface_points
 from renderer.camera import Camera
-from renderer.gbuffer import NOTHING, GBuffer, Geometry, ground_distance
+from renderer.gbuffer import NOTHING, GBuffer, Geometry, facing_normals, ground_distance
 from renderer.rasterise import Caster
 
 REACHED = 1e-3  # relative slack of the ray that decides whether a texel is seen
@@ -28,7 +28,8 @@ class Correspondence:
 
     object: int32 [h, w] as in the G-buffer. texel: int32 [h, w], -1 off the heroes. point: float32 [h, w, 4], homogeneous
     world position of the pixel (ground and dome are looked up by it). pixel: int32 [N, 4] and weight: float32 [N, 4], the
-    bilinear sample of each texel in this frame, rows sum to 1, or to 0 where the texel is not seen.
+    bilinear sample of each texel in this frame, rows sum to 1, or to 0 where the texel is not seen. facing: float32 [N], how
+    many pixels an area around the texel would have in a view of focal length 1, were nothing before it.
     """
 
     object: NDArray[np.int32]
@@ -36,6 +37,7 @@ class Correspondence:
     point: NDArray[np.float32]
     pixel: NDArray[np.int32]
     weight: NDArray[np.float32]
+    facing: NDArray[np.float32]
 
 
 def correspond(
@@ -50,7 +52,11 @@ def correspond(
     texel = np.full(hero.shape, -1, np.int32)
     texel[hero] = lookup(texels, geometry, gbuffer.triangle[hero], gbuffer.barycentrics[hero], gbuffer.uv[hero])
     pixel, weight = texel_samples(gbuffer, texels, geometry, vertices, caster)
-    return Correspondence(gbuffer.object, texel, gbuffer.point.astype(np.float32), pixel, weight)
+    points = surface_points(vertices, geometry.faces, texels.triangle, texels.barycentrics)
+    facing = pixel_density(
+        points, facing_normals(vertices, geometry.faces, gbuffer.camera)[texels.triangle], gbuffer.camera
+    )
+    return Correspondence(gbuffer.object, texel, gbuffer.point.astype(np.float32), pixel, weight, facing)
 
 
 def unmixed(gbuffer: GBuffer, objects: NDArray[np.int32]) -> GBuffer:
@@ -88,6 +94,14 @@ def texel_samples(
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
     share = np.where((shown == texels.object[:, None]) & close, weight, 0)
     return pixel.astype(np.int32), normalise(torch.from_numpy(share)).numpy()
+
+
+def pixel_density(points: NDArray[np.floating], normals: NDArray[np.floating], camera: Camera) -> NDArray[np.float32]:
+    """Pixels per area of surface around world points [N, 3] with unit normals [N, 3], float32 [N], for a focal length of 1."""
+    rays = points - camera.position
+    depth = rays @ -camera.view[2, :3]
+    # The area that a pixel covers grows with its depth's cube, and with 1 / cosine of the angle to the surface.
+    return (np.abs((rays * normals).sum(axis=1)) / np.maximum(depth, 1e-9) ** 3).astype(np.float32)
 
 
 def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground: float | None) -> NDArray[np.bool_]:

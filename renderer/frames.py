@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from renderer.attention import Injection, KeyframeFeatures, KeyframePass
+from renderer.attention import Injection, KeyframeFeatures, KeyframePass, attended_keyframes
 from renderer.manifest import frame_hash
 from renderer.network import Network
 from renderer.noise import hashed_normal, screen_keys
 from renderer.plan import Plan
 from renderer.sampling import guide
 from renderer.stage import Stage
-from renderer.unify import View, make_view, sources
+from renderer.unify import Sources, View, make_view, sources
 from renderer.video import write_png
 
 VIEWS = 256  # correspondences that stay on the network's device, one a frame and level; 2 MB is a large one
@@ -76,7 +76,11 @@ class FrameRenderer(Stage):
 
     def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
         """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""
-        sharing = KeyframePass(len(self.prompt))
+        keys = self.plan.config.method.keys
+        attended = (
+            attended_keyframes(keys, frames, frames).to(self.network.device) if keys == "anchor+previous" else None
+        )
+        sharing = KeyframePass(len(self.prompt), attended)
         self.evaluate(timestep, frames, latents, sharing)
         return sharing.features
 
@@ -106,14 +110,19 @@ class FrameRenderer(Stage):
         """
         method, dtype = self.plan.config.method, self.network.dtype
         by_tokens = {}
-        for level in self.plan.levels if method.post else ():
-            views, key_views = ([self.view(frame, level) for frame in wanted] for wanted in (frames, keyframes))
-            by_tokens[int(np.prod(self.plan.level_size(level)))] = sources(views, key_views, method.unify).to(dtype)
-        return Injection(features, by_tokens, method.pre, method.post, method.alpha)
+        for level in self.plan.levels if method.alpha else ():
+            by_tokens[int(np.prod(self.plan.level_size(level)))] = self.sources(frames, keyframes, level).to(dtype)
+        attended = attended_keyframes(method.keys, frames, keyframes).to(self.network.device)
+        return Injection(features, method.keys.startswith("own"), attended, by_tokens, method.alpha)
+
+    def sources(self, frames: Sequence[int], keyframes: Sequence[int], level: int) -> Sources:
+        """Where the pixels of these frames find what the keyframes say about them."""
+        views, key_views = ([self.view(frame, level) for frame in wanted] for wanted in (frames, keyframes))
+        return sources(views, key_views, self.plan.config.method.unify)
 
     def _view(self, frame: int, level: int) -> View:
         table, camera = self.correspondence(frame, level), self.plan.cameras[frame]
-        return make_view(table, camera, self.geometry.heroes, self.network.device)
+        return make_view(table, frame, camera, self.geometry.heroes, self.network.device)
 
     def decode(self, frames: Sequence[int], latents: Tensor) -> list[str]:
         """Decode and write these frames' pictures; returns the sha256 of each one's pixels."""

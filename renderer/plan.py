@@ -126,7 +126,7 @@ def make_plan(
         levels=spec.decoder_levels if method.layers == "decoder" else spec.levels,
         steps=steps,
         guidance=guidance,
-        keyframes=min(method.keyframes, config.frames) if method.pre or method.post else 0,
+        keyframes=min(method.keyframes, config.frames),
         device=device,
         dtype=dtype,
         threads=threads,

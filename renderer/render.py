@@ -20,7 +20,7 @@ from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books
 from renderer.outputs import write_outputs
 from renderer.plan import Plan
-from renderer.sampling import choose_keyframes, make_scheduler, normalise_latents
+from renderer.sampling import covering_keyframes, even_keyframes, make_scheduler, normalise_latents, random_keyframes
 from renderer.stage import merge_surveys
 
 Turn = AbstractContextManager[Any]
@@ -148,6 +148,7 @@ def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | N
     noise = _in_order(executor.run(plan, "noise", [(chunk,) for chunk in chunks]))
     latents = torch.cat([part for part, _ in noise]) * scheduler.init_noise_sigma
     background = torch.cat([part for _, part in noise])
+    chosen = fixed_keyframes(plan, executor)
 
     with open_checkpoints(plan, scheduler, progress, books) as checkpoints:
         done, latents = checkpoints.resume(latents) if checkpoints else (0, latents)
@@ -157,7 +158,7 @@ def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | N
             timestep, fraction = t.item(), step / len(scheduler.timesteps)
             keyframes, features = [], None
             if plan.keyframes and fraction < method.until:
-                keyframes = choose_keyframes(config.seed, step, plan.frames, plan.keyframes)
+                keyframes = chosen or random_keyframes(config.seed, step, plan.frames, plan.keyframes)
                 features = executor.keep(plan, "keyframe_features", (timestep, keyframes, x[keyframes]), len(chunks))
             calls = [(timestep, chunk, x[list(chunk)], keyframes, features) for chunk in chunks]
             prediction = torch.cat(_in_order(_advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks))))
@@ -169,6 +170,14 @@ def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | N
             if checkpoints:
                 checkpoints.save(step + 1, latents)
     return latents
+
+
+def fixed_keyframes(plan: Plan, executor: Executor) -> list[int]:
+    """The keyframes of a method that keeps them over the whole render; none where they are drawn anew at each step."""
+    if plan.keyframes and plan.config.method.choose == "coverage":
+        facing = _in_order(executor.run(plan, "facing", [(chunk,) for chunk in plan.chunks()]))
+        return covering_keyframes(np.concatenate(facing), plan.keyframes)
+    return even_keyframes(plan.frames, plan.keyframes) if plan.config.method.choose == "even" else []
 
 
 def open_checkpoints(

@@ -5,6 +5,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from renderer.model import SCHEDULERS, ModelSpec, read_json
@@ -21,10 +22,37 @@ def make_scheduler(spec: ModelSpec, steps: int) -> Any:
     return scheduler
 
 
-def choose_keyframes(seed: int, step: int, frames: int, keyframes: int) -> list[int]:
+def random_keyframes(seed: int, step: int, frames: int, keyframes: int) -> list[int]:
     """K frames drawn at random anew at every step, in order (section 4.3). A function of (seed, step) only."""
     generator = np.random.default_rng([seed % 2**64, step])
     return sorted(generator.choice(frames, size=min(keyframes, frames), replace=False).tolist())
+
+
+def even_keyframes(frames: int, keyframes: int) -> list[int]:
+    """K frames at equal distances, the first one among them.
+
+    >>> even_keyframes(16, 4)
+    [0, 4, 8, 12]
+    """
+    count = min(keyframes, frames)
+    return [i * frames // count for i in range(count)]
+
+
+def covering_keyframes(facing: NDArray[np.floating], keyframes: int) -> list[int]:
+    """K frames that together show as much as possible of what the clip shows, as well as it ever does; in order.
+
+    facing: [F, N], how well each frame shows each place, 0 where it does not. A place counts as often as it is seen. Greedy,
+    which for such a sum of maxima is within 1 - 1/e of the best choice (Nemhauser et al. 1978).
+    """
+    worth = (facing > 0).sum(axis=0) / np.maximum(facing.max(axis=0), 1e-12)
+    chosen: list[int] = []
+    best = np.zeros(facing.shape[1])
+    for _ in range(min(keyframes, len(facing))):
+        gain = (np.maximum(facing - best, 0) * worth).sum(axis=1)
+        gain[chosen] = -1
+        chosen.append(int(gain.argmax()))
+        best = np.maximum(best, facing[chosen[-1]])
+    return sorted(chosen)
 
 
 def guide(branches: Tensor, guidance: float) -> Tensor:

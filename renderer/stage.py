@@ -109,6 +109,11 @@ class Stage:
         arrays = self.arrays(frame)
         return Correspondence(**{name: arrays[f"{name}/{level}"] for name in Correspondence.__dataclass_fields__})
 
+    def facing(self, frames: Sequence[int]) -> NDArray[np.float32]:
+        """How well each frame shows each texel of the coarsest feature level, [n, N], relative to one another; 0: not at all."""
+        tables = [self.correspondence(frame, self.plan.levels[-1]) for frame in frames]
+        return np.stack([np.where(table.weight.any(axis=1), table.facing, 0) for table in tables])
+
     def unwrap(self, frames: Sequence[int]) -> None:
         """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel.
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from renderer.camera import Camera
 from renderer.correspondence import Correspondence, bilinear, normalise
 
+SHARPNESS = 4.0  # power to which the views' pixel densities weigh: high, as averaging views blurs
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -36,12 +38,13 @@ class Sources:
 class View:
     """A frame at one feature level as the unification sees it, on the device that unifies. T = h·w pixels.
 
-    size: (width, height). object: int32 [T]. hero: int64 [H], the pixels that show a hero, and texel: int64 [H], which of its
-    texels. plane: int64 [Q], the pixels that show ground or dome, and point: float64 [Q, 4], what they show (homogeneous).
-    pixel: int32 [N, 4], weight: float32 [N, 4], the sample of each texel. camera: float64 [3, 4], from homogeneous points to
-    (x·z, y·z, z) in pixels.
+    frame: its number. size: (width, height). object: int32 [T]. hero: int64 [H], the pixels that show a hero, and texel:
+    int64 [H], which of its texels. plane: int64 [Q], the pixels that show ground or dome, and point: float64 [Q, 4], what they
+    show (homogeneous). pixel: int32 [N, 4], weight: float32 [N, 4] and facing: float32 [N], the sample of each texel, see
+    Correspondence. camera: float64 [3, 4], from homogeneous points to (x·z, y·z, z) in pixels.
     """
 
+    frame: int
     size: tuple[int, int]
     object: Tensor
     hero: Tensor
@@ -50,10 +53,11 @@ class View:
     point: Tensor
     pixel: Tensor
     weight: Tensor
+    facing: Tensor
     camera: Tensor
 
 
-def make_view(table: Correspondence, camera: Camera, heroes: int, device: torch.device) -> View:
+def make_view(table: Correspondence, frame: int, camera: Camera, heroes: int, device: torch.device) -> View:
     """A frame's correspondence at one level and its camera, as flat tensors. heroes: how many; higher ids are ground and dome."""
     height, width = table.object.shape
     hero, plane = np.flatnonzero(table.texel >= 0), np.flatnonzero(table.object >= heroes)
@@ -65,10 +69,11 @@ def make_view(table: Correspondence, camera: Camera, heroes: int, device: torch.
         "point": table.point.reshape(-1, 4)[plane].astype(np.float64),
         "pixel": table.pixel,
         "weight": table.weight,
+        "facing": table.facing,
         "camera": camera.matrix((width, height)),
     }
     # The arrays of a frame's file are read-only, which torch does not know of.
-    return View((width, height), **{name: torch.tensor(array, device=device) for name, array in arrays.items()})
+    return View(frame, (width, height), **{name: torch.tensor(array, device=device) for name, array in arrays.items()})
 
 
 def unify(features: Tensor, sources: Sources) -> Tensor:
@@ -81,7 +86,7 @@ def unify(features: Tensor, sources: Sources) -> Tensor:
 def sources(frames: Sequence[View], keyframes: Sequence[View], rule: str = "fill+mean") -> Sources:
     """Sources of all pixels of these frames (n·T of them, frame by frame) among the keyframes' tokens.
 
-    rule: fill+mean | fill | mean. The keyframes' order decides which view fills a texel first.
+    rule: fill+mean | fill | mean | adjacent | facing, see `view_shares`. The keyframes' order decides which view fills first.
 
     Heroes are looked up by texel, ground and dome by projecting the pixel's own point: they do not deform, and a keyframe's
     pixel that shows anything else has weight 0, so that needs no ray.
@@ -107,7 +112,18 @@ def sources(frames: Sequence[View], keyframes: Sequence[View], rule: str = "fill
     weight[plane] = normalise(torch.where(shown == own[:, None], share, 0)).transpose(0, 1)
 
     index += tokens * torch.arange(len(keyframes), device=index.device)[:, None]
-    shares = view_shares(weight.any(dim=2), rule)
+    seen = weight.any(dim=2)
+    if rule == "adjacent":
+        gap = [[keyframe.frame - frame.frame for keyframe in keyframes] for frame in frames]
+        shares = adjacent_shares(seen, torch.tensor(gap, device=seen.device).repeat_interleave(tokens, dim=0))
+    elif rule == "facing":
+        facing = torch.zeros(seen.shape, device=seen.device)
+        facing[hero] = torch.stack([keyframe.facing[texel] for keyframe in keyframes], dim=1)
+        # Up to what all views of a place have in common: the ground's normal and the camera's height, a direction's length.
+        facing[plane] = torch.where(point[:, 3:] > 0, depth[..., 0].T.float().clamp(min=1e-6) ** -3, 1)
+        shares = facing_shares(seen, facing)
+    else:
+        shares = view_shares(seen, rule)
     return Sources(index.flatten(1), (weight * shares[..., None]).flatten(1), shares.any(dim=1))
 
 
@@ -116,3 +132,23 @@ def view_shares(seen: Tensor, rule: str) -> Tensor:
     mean = seen / seen.sum(dim=1, keepdim=True).clamp(min=1)
     fill = seen & (seen.cumsum(dim=1) == 1)
     return {"mean": mean, "fill": fill.float(), "fill+mean": 0.5 * (fill + mean)}[rule]
+
+
+def adjacent_shares(seen: Tensor, gap: Tensor) -> Tensor:
+    """Between the last keyframe up to a pixel's own frame that sees it, and the first one after, linear in time.
+
+    seen: bool [P, K]; gap: [P, K], frames from the pixel's own to the keyframe. As view_shares. (TokenFlow, section 4.2.)
+    """
+    far = 2**30
+    before = torch.where(seen & (gap <= 0), gap, -far).max(dim=1, keepdim=True).values
+    after = torch.where(seen & (gap > 0), gap, far).min(dim=1, keepdim=True).values
+    share = (after / (after - before)).float()  # of the one before; 1/2 where neither exists, 0 or 1 where one is far
+    share = torch.where(before == -far, 0, torch.where(after == far, 1, share))
+    return torch.where(seen & (gap == before), share, torch.where(seen & (gap == after), 1 - share, 0))
+
+
+def facing_shares(seen: Tensor, facing: Tensor) -> Tensor:
+    """Mostly the view that has the most pixels on a place. seen: bool [P, K]; facing: float32 [P, K]. As view_shares."""
+    facing = torch.where(seen, facing.clamp(min=1e-12), 0)
+    preference = (facing / facing.amax(dim=1, keepdim=True).clamp(min=1e-12)) ** SHARPNESS
+    return preference / preference.sum(dim=1, keepdim=True).clamp(min=1e-12)

@@ -15,7 +15,7 @@ from renderer.config import MethodConfig, ModelConfig, RenderConfig, SceneConfig
 # waits for a network.
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-PER_FRAME = MethodConfig(name="per_frame", keyframes=0, pre=False, post=False, adain_until=0.0)
+PER_FRAME = MethodConfig(name="per_frame", keyframes=0, adain_until=0.0)
 
 
 class Quiet:

@@ -7,6 +7,7 @@ from renderer.attention import (
     FeatureAttention,
     Injection,
     KeyframePass,
+    attended_keyframes,
     blend,
     feature_layers,
     injected_attention,
@@ -16,6 +17,8 @@ from renderer.attention import (
 from renderer.unify import Sources
 
 G, K, N, T, D, HEADS = 2, 3, 4, 6, 8, 2
+ALL = attended_keyframes("own+keyframes", range(N), range(K))
+NONE = attended_keyframes("own", range(N), range(K))
 ALPHA = 0.6
 
 
@@ -63,12 +66,50 @@ def test_keyframes_attend_to_all_keyframes(attn):
 
 def test_frames_attend_to_themselves_and_the_keyframes(attn):
     pre, keyframes = random(G, N, T, D), random(G, K, T, D, seed=1)
-    out, alone = injected_attention(attn, pre, keyframes), injected_attention(attn, pre, None)
+    out, alone = (
+        injected_attention(attn, pre, keyframes, True, ALL),
+        injected_attention(attn, pre, keyframes, True, NONE),
+    )
     for g in range(G):
         for n in range(N):
             keys = torch.cat([pre[g, n], keyframes[g].reshape(K * T, D)])
             torch.testing.assert_close(out[g, n], dense(attn, pre[g, n], keys))
             torch.testing.assert_close(alone[g, n], dense(attn, pre[g, n], pre[g, n]))
+
+
+def test_frames_attend_to_the_keyframes_that_they_are_given(attn):
+    pre, keyframes, attended = (
+        random(G, N, T, D),
+        random(G, K, T, D, seed=1),
+        torch.tensor([[0, 0], [0, 1], [2, 0], [1, 2]]),
+    )
+    out, with_own = (injected_attention(attn, pre, keyframes, own, attended) for own in (False, True))
+    for g in range(G):
+        for n in range(N):
+            keys = torch.cat([keyframes[g, k] for k in attended[n]])
+            torch.testing.assert_close(out[g, n], dense(attn, pre[g, n], keys))
+            torch.testing.assert_close(with_own[g, n], dense(attn, pre[g, n], torch.cat([pre[g, n], keys])))
+
+
+def test_a_frame_finds_the_anchor_and_the_keyframe_before():
+    attended = attended_keyframes("anchor+previous", range(7), [0, 2, 5])
+    assert attended.tolist() == [[0, 0], [0, 0], [0, 0], [0, 1], [0, 1], [0, 1], [0, 2]]
+    alone = attended_keyframes("anchor+previous", range(5), range(5))
+    assert alone.tolist() == [[0, 0], [0, 0], [0, 1], [0, 2], [0, 3]]
+    assert attended_keyframes("keyframes", [4], [1, 2]).tolist() == [[0, 1]]
+    assert attended_keyframes("own", [4, 5], [1, 2]).shape == (2, 0)
+
+
+def test_where_all_frames_are_keyframes_the_second_pass_repeats_the_first(attn):
+    """Pix2Video: each frame sees what its neighbour was before it was attended to, in the keyframe pass and after."""
+    processor, attn.processor = FeatureAttention("layer"), None
+    tokens, attended = random(G * N, T, D), attended_keyframes("anchor+previous", range(N), range(N))
+    keyframe_pass = KeyframePass(G, attended)
+    first = processor(attn, tokens, sharing=keyframe_pass)
+    second = processor(attn, tokens, sharing=Injection(keyframe_pass.features, False, attended, {}, 0.0))
+    torch.testing.assert_close(first, second)
+    torch.testing.assert_close(first[1], dense(attn, tokens[1], tokens[0]))
+    torch.testing.assert_close(first[3], dense(attn, tokens[3], torch.cat([tokens[0], tokens[2]])))
 
 
 def test_a_single_keyframe_attends_like_stock_attention(attn):
@@ -99,8 +140,8 @@ def test_with_alpha_one_and_one_keyframe_a_frame_gets_back_its_own_features():
     assert torch.equal(blended[:, 0, 2], out[:, 0, 2])
 
 
-@pytest.mark.parametrize(("pre", "post"), [(True, True), (True, False), (False, True)])
-def test_the_processor_does_both(attn, pre, post):
+@pytest.mark.parametrize(("keys", "alpha"), [("own+keyframes", ALPHA), ("keyframes", 0.0), ("own", ALPHA)])
+def test_the_processor_does_both(attn, keys, alpha):
     processor, attn.processor = FeatureAttention("layer"), None
     tokens, keys = random(G * N, T, D), random(G * K, T, D, seed=1)
     keyframe_pass = KeyframePass(G)
@@ -110,11 +151,11 @@ def test_the_processor_does_both(attn, pre, post):
     assert torch.equal(features[1], kept.view(G, K, T, D))
     torch.testing.assert_close(features[1], keyframe_attention(attn, features[0]))
 
-    sources = pick()
-    out = processor(attn, tokens, sharing=Injection(keyframe_pass.features, {T: sources}, pre, post, ALPHA))
-    wanted = injected_attention(attn, tokens.view(G, N, T, D), features[0] if pre else None)
-    if post:
-        wanted = blend(wanted, features[1], sources, ALPHA)
+    sources, own, attended = pick(), keys != "keyframes", NONE if keys == "own" else ALL
+    out = processor(attn, tokens, sharing=Injection(keyframe_pass.features, own, attended, {T: sources}, alpha))
+    wanted = injected_attention(attn, tokens.view(G, N, T, D), features[0], own, attended)
+    if alpha:
+        wanted = blend(wanted, features[1], sources, alpha)
     torch.testing.assert_close(out.view(G, N, T, D), wanted)
     assert torch.equal(features[0], keys.view(G, K, T, D)), "what is shared stays as it was"
 
@@ -127,7 +168,7 @@ def test_guidance_branches_never_mix(attn):
     def both(tokens, keys):
         keyframe_pass = KeyframePass(G)
         processor(attn, keys.flatten(0, 1), sharing=keyframe_pass)
-        injection = Injection(keyframe_pass.features, {T: sources}, True, True, ALPHA)
+        injection = Injection(keyframe_pass.features, True, ALL, {T: sources}, ALPHA)
         return processor(attn, tokens.flatten(0, 1), sharing=injection).view(G, N, T, D)
 
     out = both(tokens, keys)
@@ -144,8 +185,8 @@ def test_frames_do_not_see_each_other(attn):
     order = torch.tensor([2, 0, 3, 1])
     pixels = torch.arange(N * T).view(N, T)[order].flatten()
     shuffled = Sources(sources.index[pixels], sources.weight[pixels], sources.covered[pixels])
-    out = blend(injected_attention(attn, tokens, keys), keys, sources, ALPHA)
-    other = blend(injected_attention(attn, tokens[:, order], keys), keys, shuffled, ALPHA)
+    out = blend(injected_attention(attn, tokens, keys, True, ALL), keys, sources, ALPHA)
+    other = blend(injected_attention(attn, tokens[:, order], keys, True, ALL), keys, shuffled, ALPHA)
     torch.testing.assert_close(other, out[:, order])
 
 

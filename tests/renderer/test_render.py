@@ -161,11 +161,23 @@ def test_without_keyframes_every_frame_is_on_its_own(small, ready, finished, tmp
     alone = run(small(method=PER_FRAME), tmp_path)[1]
     never = changed(ready, {"until": 0.0, "adain_until": 0.0})
     assert torch.equal(alone, never)
-    assert make_plan(small(method=MethodConfig(pre=False, post=False)), tmp_path, "cpu", 1)[0].keyframes == 0
     assert not torch.allclose(alone, finished[1], atol=1e-6)
 
 
-CHANGES = [{"post": False}, {"pre": False}, {"alpha": 0.2}, {"unify": "mean"}, {"until": 0.5}, {"layers": "all"}]
+CHANGES = [
+    {"alpha": 0.0},
+    {"alpha": 0.2},
+    {"keys": "own"},
+    {"keys": "keyframes"},
+    {"keys": "anchor+previous"},
+    {"unify": "mean"},
+    {"unify": "adjacent"},
+    {"unify": "facing"},
+    {"choose": "even"},
+    {"choose": "coverage"},
+    {"until": 0.5},
+    {"layers": "all"},
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)

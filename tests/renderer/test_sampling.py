@@ -6,7 +6,15 @@ import torch
 
 from renderer.config import ModelConfig
 from renderer.model import SCHEDULERS, model_spec
-from renderer.sampling import MIN_BACKGROUND, choose_keyframes, guide, make_scheduler, normalise_latents
+from renderer.sampling import (
+    MIN_BACKGROUND,
+    covering_keyframes,
+    even_keyframes,
+    guide,
+    make_scheduler,
+    normalise_latents,
+    random_keyframes,
+)
 
 
 def random(*shape, seed=0):
@@ -46,9 +54,9 @@ def test_schedulers_by_name(checkpoint):
 
 
 def test_keyframes_are_a_function_of_seed_and_step():
-    draws = {(seed, step): choose_keyframes(seed, step, 24, 4) for seed in range(4) for step in range(50)}
+    draws = {(seed, step): random_keyframes(seed, step, 24, 4) for seed in range(4) for step in range(50)}
     for (seed, step), keyframes in reversed(draws.items()):
-        assert choose_keyframes(seed, step, 24, 4) == keyframes
+        assert random_keyframes(seed, step, 24, 4) == keyframes
         assert len(set(keyframes)) == 4
         assert keyframes == sorted(keyframes)
         assert keyframes[0] >= 0
@@ -59,8 +67,25 @@ def test_keyframes_are_a_function_of_seed_and_step():
 
 
 def test_more_keyframes_than_frames():
-    assert choose_keyframes(0, 0, 3, 4) == [0, 1, 2]
-    assert choose_keyframes(7, 5, 1, 4) == [0]
+    assert random_keyframes(0, 0, 3, 4) == [0, 1, 2]
+    assert random_keyframes(7, 5, 1, 4) == [0]
+
+
+def test_even_keyframes_begin_with_the_first():
+    assert even_keyframes(24, 1) == [0]
+    assert even_keyframes(10, 3) == [0, 3, 6]
+    assert even_keyframes(3, 8) == [0, 1, 2]
+
+
+def test_covering_keyframes_see_the_most():
+    facing = np.zeros((5, 9))
+    facing[1, :5] = facing[3, 5:8] = 1.0
+    facing[0, :3] = facing[2, 2:6] = facing[4, 8:] = 1.0
+    assert covering_keyframes(facing, 1) == [1]
+    assert covering_keyframes(facing, 2) == [1, 3]
+    assert covering_keyframes(facing, 3) == [1, 3, 4]
+    assert sorted(covering_keyframes(facing, 9)) == [0, 1, 2, 3, 4]
+    assert covering_keyframes(facing * np.linspace(1, 9, 9), 2) == [1, 3], "not how well, but how well for that place"
 
 
 def test_guidance():

@@ -8,9 +8,19 @@ from toys import bent, rigid, shoot, still_life
 
 from renderer.atlas import bake
 from renderer.camera import Camera
-from renderer.correspondence import Correspondence, correspond, unmixed
+from renderer.correspondence import Correspondence, correspond, pixel_density, unmixed
 from renderer.rasterise import Caster
-from renderer.unify import Sources, View, make_view, sources, unify, view_shares
+from renderer.unify import (
+    SHARPNESS,
+    Sources,
+    View,
+    adjacent_shares,
+    facing_shares,
+    make_view,
+    sources,
+    unify,
+    view_shares,
+)
 
 SIZE = (15, 12)
 TOKENS = SIZE[0] * SIZE[1]
@@ -33,7 +43,7 @@ def make_frame(number, geometry=GEOMETRY) -> Frame:
     table = correspond(
         shoot(geometry, camera, vertices, SIZE), texels, geometry, vertices, Caster(vertices, geometry.faces)
     )
-    return Frame(table, camera, make_view(table, camera, geometry.heroes, torch.device("cpu")))
+    return Frame(table, camera, make_view(table, number, camera, geometry.heroes, torch.device("cpu")))
 
 
 def find(frames, keyframes, rule="fill+mean") -> Sources:
@@ -181,7 +191,7 @@ def test_nothing_bleeds_over_silhouettes():
         picture = shoot(GEOMETRY, camera, vertices, fine).object
         gbuffer = unmixed(shoot(GEOMETRY, camera, vertices, SIZE), picture)
         table = correspond(gbuffer, texels, GEOMETRY, vertices, Caster(vertices, GEOMETRY.faces))
-        views.append(make_view(table, camera, GEOMETRY.heroes, torch.device("cpu")))
+        views.append(make_view(table, len(views), camera, GEOMETRY.heroes, torch.device("cpu")))
         cells = picture.reshape(SIZE[1], 8, SIZE[0], 8).swapaxes(1, 2).reshape(TOKENS, 64)
         pictures.append((cells[..., None] == np.arange(4)).mean(axis=1))
     found = sources(views, views[:2])
@@ -223,6 +233,64 @@ def test_view_shares_against_loops():
             np.testing.assert_allclose(share, wanted)
 
 
+def test_adjacent_shares_against_loops():
+    rng = np.random.default_rng(1)
+    seen, gap = rng.random((300, 4)) < 0.6, np.sort(rng.permuted(np.tile(np.arange(-8, 9), (300, 1)), axis=1)[:, :4])
+    shares = adjacent_shares(torch.from_numpy(seen), torch.from_numpy(gap)).numpy()
+    for row, gaps, share in zip(seen, gap, shares, strict=True):
+        before, after = [g for g in gaps[row] if g <= 0], [g for g in gaps[row] if g > 0]
+        wanted = dict.fromkeys(gaps.tolist(), 0.0)
+        if before and after:
+            wanted[before[-1]] = after[0] / (after[0] - before[-1])
+            wanted[after[0]] = 1 - wanted[before[-1]]
+        elif before or after:
+            wanted[before[-1] if before else after[0]] = 1.0
+        np.testing.assert_allclose(share, list(wanted.values()), atol=1e-6)
+
+
+def test_a_keyframe_is_nearest_to_itself():
+    found = find(FRAMES[2:3], FRAMES[1:4], "adjacent")
+    alone = find(FRAMES[2:3], FRAMES[2:3])
+    assert torch.equal(found.weight[alone.covered][:, 4:8], alone.weight[alone.covered])
+
+
+def test_facing_shares_prefer_who_sees_best():
+    seen = torch.tensor([[True, True, False], [False, False, False], [True, False, True]])
+    facing = torch.tensor([[2.0, 1.0, 50.0], [1.0, 2.0, 3.0], [0.0, 5.0, 0.0]])
+    shares = facing_shares(seen, facing)
+    torch.testing.assert_close(shares[0, 0] / shares[0, 1], torch.tensor(2.0**SHARPNESS))
+    torch.testing.assert_close(shares.sum(dim=1), seen.any(dim=1).float())
+    assert (shares[~seen] == 0).all()
+    torch.testing.assert_close(facing_shares(seen, 1e-6 * facing)[0], shares[0])
+
+
+def test_facing_is_the_pixels_on_an_area():
+    """Of a small surface patch, the projected area per area of surface, in pixels of focal length 1, by finite differences."""
+    camera, rng = oracle.look_at(EYES[1], (0.0, 0.7, 0.0), fov=60), np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (20, 3))
+    normal, tangent = np.linalg.qr(rng.standard_normal((20, 3, 3)))[0][:, :, :2].transpose(2, 0, 1)
+    other = np.cross(normal, tangent)
+    size, step = (2, 2), 1e-5
+    xy = [camera.project(points + step * shift, size)[0] / camera.focal(size) for shift in (0, tangent, other)]
+    a, b = xy[1] - xy[0], xy[2] - xy[0]
+    area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / step**2
+    np.testing.assert_allclose(pixel_density(points, normal, camera), area, rtol=1e-3)
+
+
+def test_the_ground_is_seen_best_from_where_it_has_most_pixels():
+    found = find(FRAMES[:1], FRAMES[1:4], "facing")
+    pixel = torch.from_numpy(FRAMES[0].correspondence.object.ravel() == GEOMETRY.heroes) & found.covered
+    point = FRAMES[0].correspondence.point.reshape(-1, 4)[pixel]
+    up = np.tile([0.0, 1.0, 0.0], (len(point), 1))
+    density = np.stack([pixel_density(point[:, :3], up, frame.camera) for frame in FRAMES[1:4]], axis=1)
+    share = found.weight[pixel].unflatten(1, (3, 4)).sum(dim=2)
+    # cameras stand at nearly the same height, so depth decides
+    wanted = facing_shares(
+        share > 0, torch.from_numpy(density / [frame.camera.position[1] for frame in FRAMES[1:4]]).float()
+    )
+    torch.testing.assert_close(share, wanted, atol=1e-3, rtol=1e-3)
+
+
 def test_to_casts():
     found = find(FRAMES[:1], FRAMES[1:2]).to(torch.float16)
     assert (found.index.dtype, found.weight.dtype, found.covered.dtype) == (torch.int64, torch.float16, torch.bool)
@@ -232,7 +300,7 @@ def test_to_casts():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_finds_the_same_and_the_same_again():
     def on_gpu(frame):
-        return make_view(frame.correspondence, frame.camera, GEOMETRY.heroes, torch.device("cuda"))
+        return make_view(frame.correspondence, frame.view.frame, frame.camera, GEOMETRY.heroes, torch.device("cuda"))
 
     wanted = find(FRAMES, FRAMES[:4])
     found, again = (sources([on_gpu(f) for f in FRAMES], [on_gpu(f) for f in FRAMES[:4]]) for _ in range(2))
