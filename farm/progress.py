@@ -1,95 +1,150 @@
-"""What the person sees while a render runs: bars on a terminal, plain lines elsewhere, and status.json in its folder."""
+"""How far a render is: status.json in its folder, and what the person's terminal shows, or plain lines where there is none."""
 
 import contextlib
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Any, Self
 
-from rich import progress
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
+from farm import overview
+from farm.overview import STATUS, Entry, Pace, Status, Worker
 from renderer.files import write_json
 
 INTERVAL = 0.2  # seconds between two writings of status.json at most
+FAILURES = 5  # shown at once, the last ones
 
-
-class Worker(TypedDict):
-    """A process that computes chunks, and the address of the machine it runs on."""
-
-    pid: int
-    node: str
-
-
-@dataclass
-class Status:
-    """status.json. state: running | done | failed. step of steps: denoising. eta_s: seconds left of the current phase."""
-
-    state: str = "running"
-    phase: str = ""
-    step: int = 0
-    steps: int = 0
-    frames_done: int = 0
-    frames: int = 0
-    workers: list[Worker] = field(default_factory=list)
-    eta_s: float | None = None
-    error: str | None = None
+Rows = Callable[[], Sequence[Mapping[str, Any]]]
 
 
 class Screen:
-    """The person's terminal: bars, for one render or for all of a sweep. renders: how many, 0 for one on its own."""
+    """The person's terminal: how the renders of a submission stand. rows: of renders.parquet, as they stand."""
 
-    def __init__(self, renders: int = 0) -> None:
+    def __init__(self, rows: Rows = list):
         terminal = sys.stderr.isatty()
         self.console = Console(stderr=True, force_terminal=terminal, soft_wrap=True)
-        self.bars = progress.Progress(
-            progress.TextColumn("{task.description:<12}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
-            console=self.console,
-            disable=not terminal or self.console.is_dumb_terminal,
-        )
-        self.shared = renders > 0
-        if self.shared:
-            self.renders = self.bars.add_task("renders", total=renders)
+        self.rows, self.pace, self.begun = rows, Pace(), time.monotonic()
+        self.drawn = terminal and not self.console.is_dumb_terminal
+        self.live = Live(get_renderable=self.draw, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        self.bars.start()
+        if self.drawn:
+            self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def ended(self) -> None:
-        """One render of the sweep has ended."""
-        self.bars.advance(self.renders)
+        if self.drawn:
+            self.live.stop()
 
     def note(self, line: str) -> None:
-        """A line for the person, above the bars."""
+        """A line for the person, above what is drawn."""
         self.console.print(line, markup=False, highlight=False)
+
+    def draw(self) -> RenderableType:
+        entries = [overview.look(row) for row in self.rows()]
+        if not entries:
+            return ""
+        left = self.pace.left(overview.totals(entries).share)
+        return draw(entries, time.monotonic() - self.begun, left, self.console.height)
+
+
+def draw(entries: Sequence[Entry], spent: float, left: float | None, height: int) -> Group:
+    """All renders in at most so many lines: those that are at work one by one, the last that failed with their reason.
+
+    spent, left: seconds, of all.
+    """
+    total = overview.totals(entries)
+    parts: list[RenderableType] = []
+    if len(entries) > 1:
+        facts = [f"{total.counts.get('complete', 0)} of {len(entries)}", clock(spent)]
+        facts += [f"{clock(left)} left"] if left is not None else []
+        head = Table.grid(padding=(0, 2))
+        head.add_row("renders", ProgressBar(1.0, total.share, width=32), "  ".join(facts))
+        parts.append(head)
+    busy = [entry for entry in entries if entry.state == "rendering"]
+    failed = [entry for entry in entries if entry.state == "failed"]
+    room = max(height - 4 - min(len(failed), FAILURES), 3)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=48)
+    for entry in busy[:room]:
+        table.add_row(*line(entry))
+    parts.append(table)
+    if len(busy) > room:
+        parts.append(Text(f"and {len(busy) - room} more", "dim"))
+    if total.workers:
+        memory = overview.amount(total.memory, total.capacity)
+        parts.append(Text(f"{plural(total.workers, 'worker')}{f', {memory}' if memory else ''}", "dim"))
+    if len(failed) > FAILURES:
+        parts.append(Text(f"{len(failed)} failed, the last:", "red"))
+    reasons = Table.grid(padding=(0, 2))
+    for entry in failed[-FAILURES:]:
+        reasons.add_row(
+            Text("failed", "red"), Text(f"{entry.name}: {entry.row['error']}", overflow="fold", no_wrap=False)
+        )
+    return Group(*parts, reasons)
+
+
+def line(entry: Entry) -> Iterator[RenderableType]:
+    """One render at work: name, phase, bar, what is counted, its gang, time left of the phase."""
+    status = entry.status
+    yield entry.name
+    yield status.phase or "starting"
+    yield ProgressBar(1.0, entry.share, width=24)
+    if status.phase == "denoising":
+        yield f"step {status.step}/{status.steps}"
+    else:
+        yield f"frame {status.frames_done}/{status.frames}" if status.phase == "decoding" else f"{status.frames} frames"
+    yield Text(plural(len(status.workers), "worker") if status.workers else "", "dim")
+    yield f"{clock(status.eta_s)} left" if status.eta_s else ""
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(3725.4)
+    '1:02:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def plural(number: int, noun: str) -> str:
+    """
+    >>> plural(1, "worker"), plural(2, "worker")
+    ('1 worker', '2 workers')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Progress:
-    """Shows one render, from the first `phase` to the end of the `with` block. The folder is untouched before the first.
+    """Tells of one render, from the first `phase` to the end of the `with` block. The folder is untouched before the first.
 
     The driver calls `phase` and `advance` on one thread, and `workers` on any, whenever the set of workers changes.
     Two phases mean something in status.json: "denoising" counts steps there, "decoding" counts finished frames.
-    name, screen: of a render in a sweep, which shares the screen with others.
+    name, screen: of a render in a sweep, which shares the screen with others. begun: called before the first phase.
     """
 
-    def __init__(self, folder: Path, frames: int, name: str = "", screen: Screen | None = None) -> None:
-        self.screen = screen or Screen()
-        self.bars, self.prefix = self.screen.bars, f"{name}: " if name else ""
-        self.task: progress.TaskID | None = None
+    def __init__(
+        self,
+        folder: Path,
+        frames: int,
+        name: str = "",
+        screen: Screen | None = None,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.screen, self.tell_begun = screen or Screen(), begun
+        self.prefix = f"{name}: " if name else ""
         self.begun = self.phase_begun = time.monotonic()
         self.total = self.done = self.done_before = 0.0
-        self.path = folder / "status.json"
+        self.path = folder / STATUS
         self.status = Status(frames=frames)
         self.changed, self.ended = False, threading.Event()
         self.writing = threading.Lock()
@@ -97,29 +152,22 @@ class Progress:
 
     def phase(self, name: str, total: int, done: int = 0) -> None:
         """Begins a phase of `total` units, of which `done` are finished already (when resuming)."""
-        if self.task is None:
-            self.writer.start()
-            if not self.screen.shared:
-                self.bars.start()
-        elif self.screen.shared:
-            self.bars.remove_task(self.task)  # in a sweep a render has one bar, alone it has one for each phase
-        else:
-            self.bars.stop_task(self.task)
-        self.task = self.bars.add_task(f"{self.prefix}{name}", total=total, completed=done)
         self.phase_begun = time.monotonic()
         self.total, self.done, self.done_before = total, done, done
         self.status.phase = name
-        if self.bars.disable:
+        if not self.screen.drawn:
             before = f", {done} done before" if done else ""
             self.note(f"{self.phase_begun - self.begun:7.1f} s  {self.prefix}{name} ({total}{before})")
         self._count()
         self._write()
+        if not self.writer.ident:
+            self.writer.start()
+            self.tell_begun()
 
     def advance(self, units: float = 1) -> None:
         """So many units more of the current phase are finished; a part of a unit counts too."""
-        assert self.task is not None, "advance() before phase()"
+        assert self.writer.ident, "advance() before phase()"
         self.done += units
-        self.bars.advance(self.task, units)
         self._count()
         self.changed = True
 
@@ -129,7 +177,7 @@ class Progress:
         self.changed = True
 
     def note(self, line: str) -> None:
-        """A line for the person, above the bars."""
+        """A line for the person."""
         self.screen.note(line)
 
     def __enter__(self) -> Self:
@@ -138,14 +186,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.task is None:
+        if not self.writer.ident:
             return
         self.ended.set()
         self.writer.join()
-        if self.screen.shared:
-            self.bars.remove_task(self.task)
-        else:
-            self.bars.stop()
         self.status.state = "done" if error is None else "failed"
         if error is not None:
             self.status.error = (

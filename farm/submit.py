@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from farm.watch import Watch
     from farm.workshop import Workshop
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -26,7 +27,7 @@ try:
 
     from farm import command, resume
     from farm.config import SubmitConfig, default_folder, make_folder, validate
-    from farm.progress import Progress, Screen
+    from farm.progress import Progress
     from farm.usage import usage
     from renderer import vocabulary
     from renderer.errors import ConfigError, RenderError, UserError
@@ -62,12 +63,27 @@ def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitCon
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
-def submit(
-    config: SubmitConfig, name: str = "", screen: Screen | None = None, workshop: "Workshop | None" = None
-) -> Path:
-    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong.
+def single(config: SubmitConfig) -> Path:
+    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong."""
+    from farm import records
+    from farm.watch import Watch  # brings pyarrow
 
-    name, screen, workshop: of a render in a sweep.
+    folder = Path(str(config.output.dir))
+    name = folder.absolute().name
+    with Watch(folder, {name: records.row(name, "waiting", config)}, sweep=False) as watch:
+        try:
+            video = submit(config, name, watch)
+        except Exception as error:
+            watch.tell(name, "failed", config, one_line(error))
+            raise
+        watch.tell(name, "complete", config)
+        return video
+
+
+def submit(config: SubmitConfig, name: str, watch: "Watch", workshop: "Workshop | None" = None) -> Path:
+    """Renders one configuration into its folder, watched; returns the video's path. Raises UserError, or what else went wrong.
+
+    workshop: of a sweep.
     """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
@@ -78,7 +94,11 @@ def submit(
     try:
         from farm import driver  # brings Ray and torch, so it comes after everything that can be checked without them
 
-        with Progress(folder, config.frames, name, screen) as progress:
+        def begun() -> None:
+            watch.tell(name, "rendering", config)
+            watch.page.start()
+
+        with Progress(folder, config.frames, name if workshop else "", watch.screen, begun) as progress:
             return driver.submit(config, progress, workshop)
     except KeyboardInterrupt as error:
         error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
@@ -127,31 +147,28 @@ def sweep(jobs: Sequence[Sequence[str]]) -> int:
 
 def render_all(names: Sequence[str], configs: dict[str, SubmitConfig], outcomes: dict[str, Path | Exception]) -> None:
     """The renders of a sweep that can begin. outcomes: what is known of the others; those of these are added."""
-    from farm.records import NAME
-    from farm.sweep import Table, run  # brings pyarrow
+    from farm import records
+    from farm.sweep import run
+    from farm.watch import Watch  # brings pyarrow
 
     folder = Path(os.path.commonpath([Path(str(config.output.dir)).absolute().parent for config in configs.values()]))
     make_folder(folder)
-    table = Table(folder / NAME, names)
-    for name in names:
-        failed = outcomes.get(name)
-        table.write(name, "failed" if failed else "waiting", configs.get(name), str(failed) if failed else None)
+    rows = {name: records.row(name, "waiting", config) for name, config in configs.items()}
+    rows |= {name: records.row(name, "failed", None, None, str(error)) for name, error in outcomes.items()}
 
     def render(name: str, workshop: "Workshop") -> Path:
-        table.write(name, "rendering", configs[name])
-        return submit(configs[name], name, screen, workshop)
+        return submit(configs[name], name, watch, workshop)
 
     def ended(name: str, outcome: Path | Exception) -> None:
         outcomes[name] = outcome
         error = one_line(outcome) if isinstance(outcome, Exception) else None
-        table.write(name, "failed" if error else "complete", configs[name], error)
-        screen.ended()
+        watch.tell(name, "failed" if error else "complete", configs[name], error)
         if isinstance(outcome, Exception):
             report(outcome, name)
         else:
-            screen.note(f"{name}: {outcome} ({len(outcomes)} of {len(names)})")
+            watch.screen.note(f"{name}: {outcome} ({len(outcomes)} of {len(names)})")
 
-    with Screen(len(configs)) as screen:
+    with Watch(folder, {name: rows[name] for name in names}, sweep=True) as watch:
         run(configs, folder, render, ended)
 
 
@@ -188,7 +205,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         if given.multirun:
             return sweep(jobs)
-        print(f"video: {submit(prepare(jobs[0]))}")
+        print(f"video: {single(prepare(jobs[0]))}")
         return 0
     except BrokenPipeError:  # whoever read stdout has gone, as in `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,40 +2,18 @@
 
 import contextlib
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import groupby
 from pathlib import Path
 
-from farm import records
 from farm.config import SubmitConfig
 from farm.machine import find_machine
-from farm.records import State
 from farm.workshop import Workshop
 from renderer.errors import UserError
-from renderer.manifest import read_manifest
 from renderer.plan import WORK
 
 Outcome = Path | Exception
-
-
-class Table:
-    """renders.parquet of a sweep, current after every change. Several renders report at once."""
-
-    def __init__(self, path: Path, names: Iterable[str]):
-        self.path, self.writing = path, threading.Lock()
-        self.rows = {name: records.row(name, "waiting", None) for name in names}
-
-    def write(self, name: str, state: State, config: SubmitConfig | None, error: str | None = None) -> None:
-        """What is known of a render now. A full disk is reported by whoever writes frames."""
-        manifest = None
-        with contextlib.suppress(UserError):
-            if config and config.output.dir:
-                manifest = read_manifest(Path(config.output.dir))
-        with self.writing, contextlib.suppress(OSError):
-            self.rows[name] = records.row(name, state, config, manifest, error)
-            records.write(self.path, list(self.rows.values()))
 
 
 def run(

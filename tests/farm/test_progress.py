@@ -99,13 +99,21 @@ def test_writes_seldom_and_whole(tmp_path):
     assert 2 <= len(seen) <= elapsed / INTERVAL + 2
 
 
-def test_bars_on_a_terminal(tmp_path):
+def test_a_terminal_shows_all_renders(tmp_path):
     script = textwrap.dedent("""
-        import sys, pathlib
-        from farm.progress import Progress
-        with Progress(pathlib.Path(sys.argv[1]), frames=4) as progress:
+        import sys, pathlib, time
+        from farm import records
+        from farm.progress import Progress, Screen
+        folder = pathlib.Path(sys.argv[1])
+        rows = [records.row(name, "waiting", None) for name in ("a-tin-toy", "a-paper-toy", "a-clay-toy")]
+        rows[0] |= {"state": "rendering", "folder": str(folder)}
+        rows[1] |= {"state": "failed", "error": "the scene is [empty]"}
+        with Screen(lambda: rows) as screen, Progress(folder, 4, "a-tin-toy", screen) as progress:
             progress.phase("denoising", 4)
-            progress.advance(4)
+            progress.workers([{"pid": 1, "node": "n", "memory": 3 << 30, "capacity": 80 << 30}, {"pid": 2, "node": "n"}])
+            progress.advance(2)
+            time.sleep(1)
+            rows[0]["state"] = "complete"
         print("video: here")
     """)
     parent, child = pty.openpty()
@@ -116,6 +124,7 @@ def test_bars_on_a_terminal(tmp_path):
     os.close(parent)
     os.close(child)
     assert done.stdout == "video: here\n"
-    assert "denoising" in shown
-    assert "4/4" in shown
-    assert "0:00:00" in shown
+    for words in ("a-tin-toy", "denoising", "step 2/4", "2 workers, 3.0 of 80 GiB", "0:00:0", "1 of 3"):
+        assert words in shown, words
+    assert "failed  a-paper-toy: the scene is [empty]" in shown
+    assert "\n\n\n" not in shown.replace("\r", "")
