@@ -25,7 +25,7 @@ GENERATOR = '<meta name="generator" content="generative-render-farm">'
 INTERVAL = 1.0  # seconds between two writings at least,
 SHARE = 0.05  # and of the time that they take at most
 TAIL = 4000  # characters of a log that the page shows
-PREVIEW = f"{WORK}/preview.mp4"
+PREVIEW = f"{WORK}/preview.mp4"  # Plan.preview_path
 CLIPS = {"clip": "video.mp4", "texture": "texture.mp4", "guides": "guides.mp4", "compare": "compare.mp4"}
 FILES = (*CLIPS.values(), "contact_sheet.png", "frames", "metrics.json", "manifest.json", "error.log")
 SIZE = ("resolution", "frames")  # told of each render by themselves

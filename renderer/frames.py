@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from renderer.attention import Injection, KeyframeFeatures, KeyframePass, attended_keyframes
@@ -124,9 +125,13 @@ class FrameRenderer(Stage):
         table, camera = self.correspondence(frame, level), self.plan.cameras[frame]
         return make_view(table, frame, camera, self.geometry.heroes, self.network.device)
 
+    def pictures(self, latents: Tensor) -> NDArray[np.uint8]:
+        """The pictures uint8 [n, H, W, 3] of latents [n, C, h, w]."""
+        return self.network.decode(latents)
+
     def decode(self, frames: Sequence[int], latents: Tensor) -> list[str]:
         """Decode and write these frames' pictures; returns the sha256 of each one's pixels."""
-        pictures = self.network.decode(latents)
+        pictures = self.pictures(latents)
         for frame, picture in zip(frames, pictures, strict=True):
             write_png(self.plan.picture_path(frame), picture)
         return [frame_hash(picture) for picture in pictures]

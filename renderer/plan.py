@@ -81,6 +81,11 @@ class Plan:
         """Control image, noise places and correspondence of a frame."""
         return self.stage / "gbuffers" / f"{frame:05d}.arrow"
 
+    @property
+    def preview_path(self) -> Path:
+        """A clip of what the render will look like, while it denoises."""
+        return self.work / "preview.mp4"
+
     def texture_path(self, frame: int) -> Path:
         return self.work / "textures" / f"{frame:05d}.arrow"
 

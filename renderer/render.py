@@ -1,9 +1,12 @@
 """The main job: from a plan to a folder with a clip. Who computes a chunk is the executor's business."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +23,22 @@ from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books
 from renderer.outputs import write_outputs
 from renderer.plan import Plan
-from renderer.sampling import covering_keyframes, even_keyframes, make_scheduler, normalise_latents, random_keyframes
+from renderer.sampling import (
+    covering_keyframes,
+    even_keyframes,
+    make_scheduler,
+    normalise_latents,
+    predict_clean,
+    random_keyframes,
+)
+from renderer.sheets import sheet_times
 from renderer.stage import merge_surveys
+from renderer.video import write_mp4
 
 Turn = AbstractContextManager[Any]
+
+PREVIEWS = (0.25, 0.5)  # shares of the steps after which a preview is made
+PREVIEW_FRAMES = 8
 
 
 class Executor(Protocol):
@@ -89,7 +104,9 @@ def render(
     with turn:
         make_gbuffers(plan, executor, progress)
     if len(books.hashes) < plan.frames:
-        decode(plan, executor, progress, denoise(plan, executor, progress, books), books)
+        decode(
+            plan, executor, progress, denoise(plan, executor, progress, books, partial(preview, plan, executor)), books
+        )
     else:
         progress.phase("decoding", plan.frames, plan.frames)
     per_frame = render_per_frame(plan, executor, progress, books) if compare else None
@@ -137,10 +154,17 @@ def has_gbuffer(plan: Plan, frame: int) -> bool:
     return plan.guide_path(frame).exists()
 
 
-def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | None = None) -> Tensor:
+def denoise(
+    plan: Plan,
+    executor: Executor,
+    progress: Progress,
+    books: Books | None = None,
+    show: Callable[[Tensor], None] | None = None,
+) -> Tensor:
     """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step.
 
     books: of the render whose checkpoint, in the work folder, this goes on from and renews after every step.
+    show: given the predicted clean latents, float32 [F, C, h, w], after the steps of PREVIEWS.
     """
     config, method = plan.config, plan.config.method
     scheduler = make_scheduler(plan.spec, plan.steps)
@@ -162,6 +186,8 @@ def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | N
                 features = executor.keep(plan, "keyframe_features", (timestep, keyframes, x[keyframes]), len(chunks))
             calls = [(timestep, chunk, x[list(chunk)], keyframes, features) for chunk in chunks]
             prediction = torch.cat(_in_order(_advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks))))
+            if show and step + 1 in {math.ceil(part * plan.steps) for part in PREVIEWS}:
+                show(predict_clean(scheduler, x, t, prediction))
             if checkpoints:
                 checkpoints.settle()
             latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, config.seed, step)).prev_sample
@@ -170,6 +196,14 @@ def denoise(plan: Plan, executor: Executor, progress: Progress, books: Books | N
             if checkpoints:
                 checkpoints.save(step + 1, latents)
     return latents
+
+
+def preview(plan: Plan, executor: Executor, latents: Tensor) -> None:
+    """Write a clip of some frames, spread over all of them: a glance that costs the same however long the clip is."""
+    frames = sheet_times(plan.frames, PREVIEW_FRAMES)
+    chunks = [frames[i : i + plan.config.chunk] for i in range(0, len(frames), plan.config.chunk)]
+    pictures = _in_order(executor.run(plan, "pictures", [(latents[chunk],) for chunk in chunks]))
+    write_mp4(plan.preview_path, chain.from_iterable(pictures), plan.config.fps * len(frames) / plan.frames)
 
 
 def fixed_keyframes(plan: Plan, executor: Executor) -> list[int]:

@@ -63,6 +63,20 @@ def guide(branches: Tensor, guidance: float) -> Tensor:
     return unconditional + guidance * (conditional - unconditional)
 
 
+def predict_clean(scheduler: Any, x: Tensor, t: Tensor, prediction: Tensor) -> Tensor:
+    """The clean latents that a prediction means, [n, C, h, w] like all tensors here but t: the timestep, perhaps a fraction.
+
+    x: latents as the network saw them, √ᾱ x0 + √(1 − ᾱ) ε whatever the sampler's own scale is.
+    """
+    alphas = scheduler.alphas_cumprod.double()
+    alpha = torch.tensor(np.interp(t.item(), np.arange(len(alphas)), alphas.numpy())).clamp(min=1e-4).float()
+    signal, noise = alpha.sqrt(), (1 - alpha).sqrt()
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return prediction
+    return signal * x - noise * prediction if kind == "v_prediction" else (x - noise * prediction) / signal
+
+
 def normalise_latents(latents: Tensor, background: Tensor) -> Tensor:
     """AdaIN of all frames toward the first, with statistics of background pixels only (section 4.4, latent normalisation).
 

@@ -2,6 +2,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,17 @@ from renderer.config import MethodConfig, NoiseConfig
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books, frame_hash, new_manifest
 from renderer.plan import make_plan
-from renderer.render import InlineExecutor, decode, denoise, make_gbuffers, render, stochastic, survey
+from renderer.render import (
+    PREVIEW_FRAMES,
+    InlineExecutor,
+    decode,
+    denoise,
+    make_gbuffers,
+    preview,
+    render,
+    stochastic,
+    survey,
+)
 from renderer.sampling import make_scheduler
 from renderer.video import read_png
 
@@ -119,6 +130,24 @@ def test_a_whole_render_and_its_folder(small, finished, tmp_path):
     assert metrics["uv_mse"] > 0
     assert phases.names == ["G-buffers", "denoising", "decoding", "writing"]
     assert phases.done == pytest.approx(phases.totals)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 20])
+def test_previews_of_any_length_take_one_glance(small, tmp_path, frames):
+    """What is shown at half of the steps is the clip that half of the noise hides, in as many seconds."""
+    config = small(frames=frames, resolution=64, steps=4)
+    plan, shown = prepared(config, tmp_path, Inline()), []
+    latents = denoise(plan, Inline(), QUIET, show=shown.append)
+    assert [clean.shape for clean in shown] == [latents.shape] * 2
+    distances = [(clean - latents).square().mean() for clean in shown]
+    assert distances[1] < distances[0]
+    preview(plan, Inline(), shown[0])
+    with av.open(str(plan.preview_path)) as clip:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        assert clip.duration / av.time_base == pytest.approx(frames / config.fps, rel=0.05)
+    assert len(pictures) == min(frames, PREVIEW_FRAMES)
+    expected = Inline().networks(plan.spec, plan.config.method.layers, "cpu", "float32").decode(shown[0][-1:])
+    assert np.abs(pictures[-1].astype(float) - expected[0]).mean() < 20  # what compression leaves of it
 
 
 def test_nothing_depends_on_who_computes_a_chunk_or_when(small, finished, tmp_path):

@@ -13,6 +13,7 @@ from renderer.sampling import (
     guide,
     make_scheduler,
     normalise_latents,
+    predict_clean,
     random_keyframes,
 )
 
@@ -39,6 +40,25 @@ def test_all_frames_at_once_are_stepped_as_each_on_its_own(checkpoint, name):
         assert torch.equal(torch.cat(single), latents)
         assert latents.dtype == torch.float32
     assert latents.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_clean_latents_are_those_of_diffusers(checkpoint, name, kind):
+    scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler=name)), 6)
+    scheduler.register_to_config(prediction_type=kind)
+    latents, t = random(2, 4, 8, 8) * scheduler.init_noise_sigma, scheduler.timesteps[0]
+    prediction = random(2, 4, 8, 8, seed=1)
+    clean = predict_clean(scheduler, scheduler.scale_model_input(latents, t), t, prediction)
+    out = scheduler.step(prediction, t, latents)
+    if hasattr(out, "pred_original_sample"):
+        expected = out.pred_original_sample
+    else:
+        scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler=name)), 6)
+        scheduler.register_to_config(prediction_type=kind)
+        scheduler._init_step_index(t)
+        expected = scheduler.convert_model_output(prediction, sample=latents)
+    torch.testing.assert_close(clean, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def test_schedulers_by_name(checkpoint):
