@@ -10,12 +10,12 @@ from typing import Any
 import ray
 
 from farm.dispatcher import TICK, Farm, FarmClosedError, Pass, Task
+from farm.overview import Worker
 from farm.policy import Call
-from farm.progress import Worker
 from farm.worker import Kept
 from renderer.plan import Plan
 
-NO_MODEL = ("survey", "make_gbuffers", "facing", "noise", "unwrap", "picture_texels")
+NO_MODEL = ("survey", "make_gbuffers", "background", "facing", "noise", "unwrap", "picture_texels")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from renderer.attention import Injection, KeyframeFeatures, KeyframePass, attended_keyframes
 from renderer.manifest import frame_hash
 from renderer.network import Network
-from renderer.noise import hashed_normal, screen_keys
+from renderer.noise import hash_key, hashed_normal, screen_keys
 from renderer.plan import Plan
 from renderer.sampling import guide
 from renderer.stage import Stage
@@ -48,17 +48,21 @@ class FrameRenderer(Stage):
         if plan.device == "cpu":
             torch.set_num_threads(plan.threads)
 
-    def noise(self, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Standard normal noise [n, C, h, w] and the background mask bool [n, h, w] of these frames."""
+    def background(self, frames: Sequence[int]) -> Tensor:
+        """Where these frames show no hero, bool [n, h, w]."""
+        return torch.from_numpy(np.stack([self.arrays(frame)["background"] for frame in frames]))
+
+    def noise(self, frames: Sequence[int], draw: int) -> Tensor:
+        """Standard normal noise [n, C, h, w] of these frames. draw: another number, another noise at the same places."""
         config, size = self.plan.config, self.plan.latent_size
         keys = {
             "uv": lambda frame: self.arrays(frame)["noise"],
             "fixed": lambda frame: screen_keys(size),
             "random": lambda frame: screen_keys(size, frame),
         }[config.noise.kind]
-        noise = [hashed_normal(keys(frame), config.seed, self.plan.spec.latent_channels) for frame in frames]
-        background = [self.arrays(frame)["background"] for frame in frames]
-        return torch.from_numpy(np.stack(noise)), torch.from_numpy(np.stack(background))
+        places = [hash_key(keys(frame), draw) if draw else keys(frame) for frame in frames]
+        noise = [hashed_normal(keys, config.seed, self.plan.spec.latent_channels) for keys in places]
+        return torch.from_numpy(np.stack(noise))
 
     @functools.cached_property
     def network(self) -> Network:

@@ -1,6 +1,5 @@
 """The main job: from a plan to a folder with a clip. Who computes a chunk is the executor's business."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +23,7 @@ from renderer.manifest import Books
 from renderer.outputs import write_outputs
 from renderer.plan import Plan
 from renderer.sampling import (
+    GivenNoise,
     covering_keyframes,
     even_keyframes,
     make_scheduler,
@@ -169,9 +169,8 @@ def denoise(
     config, method = plan.config, plan.config.method
     scheduler = make_scheduler(plan.spec, plan.steps)
     chunks = plan.chunks()
-    noise = _in_order(executor.run(plan, "noise", [(chunk,) for chunk in chunks]))
-    latents = torch.cat([part for part, _ in noise]) * scheduler.init_noise_sigma
-    background = torch.cat([part for _, part in noise])
+    background = torch.cat(_in_order(executor.run(plan, "background", [(chunk,) for chunk in chunks])))
+    latents = draw_noise(plan, executor, 0) * scheduler.init_noise_sigma
     chosen = fixed_keyframes(plan, executor)
 
     with open_checkpoints(plan, scheduler, progress, books) as checkpoints:
@@ -190,7 +189,8 @@ def denoise(
                 show(predict_clean(scheduler, x, t, prediction))
             if checkpoints:
                 checkpoints.settle()
-            latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, config.seed, step)).prev_sample
+            with GivenNoise(partial(draw_noise, plan, executor, step + 1)):
+                latents = scheduler.step(prediction, t, latents).prev_sample
             if fraction < method.adain_until:
                 latents = normalise_latents(latents, background)
             if checkpoints:
@@ -204,6 +204,11 @@ def preview(plan: Plan, executor: Executor, latents: Tensor) -> None:
     chunks = [frames[i : i + plan.config.chunk] for i in range(0, len(frames), plan.config.chunk)]
     pictures = _in_order(executor.run(plan, "pictures", [(latents[chunk],) for chunk in chunks]))
     write_mp4(plan.preview_path, chain.from_iterable(pictures), plan.config.fps * len(frames) / plan.frames)
+
+
+def draw_noise(plan: Plan, executor: Executor, draw: int) -> Tensor:
+    """Noise of all frames, float32 [F, C, h, w]: what they begin as (0), or what a stochastic sampler adds in step draw - 1."""
+    return torch.cat(_in_order(executor.run(plan, "noise", [(chunk, draw) for chunk in plan.chunks()])))
 
 
 def fixed_keyframes(plan: Plan, executor: Executor) -> list[int]:
@@ -222,14 +227,6 @@ def open_checkpoints(
         return nullcontext()
     path = plan.work / f"{plan.pictures.name}.safetensors"
     return Checkpoints(path, books.manifest.render_hash, scheduler, progress.note)
-
-
-def stochastic(scheduler: Any, seed: int, step: int) -> dict[str, torch.Generator]:
-    """The generator that a sampler with noise of its own wants: a function of (seed, step), so that a render can resume."""
-    if "generator" not in inspect.signature(scheduler.step).parameters:
-        return {}
-    entropy = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
-    return {"generator": torch.Generator().manual_seed(int(entropy >> np.uint64(1)))}
 
 
 def decode(

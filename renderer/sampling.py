@@ -1,5 +1,6 @@
 """The sampler's side of a render, all frames at once and in float32: scheduler, keyframe schedule, latent normalisation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffusers
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from renderer.model import SCHEDULERS, ModelSpec, read_json
 
@@ -20,6 +22,17 @@ def make_scheduler(spec: ModelSpec, steps: int) -> Any:
     scheduler = getattr(diffusers, name).from_config(config, **options)
     scheduler.set_timesteps(steps)
     return scheduler
+
+
+class GivenNoise(TorchFunctionMode):
+    """Within it torch.randn returns what draw() does: diffusers' stochastic samplers have no other door for their noise."""
+
+    def __init__(self, draw: Callable[[], Tensor]):
+        super().__init__()
+        self.draw = draw
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.draw() if func is torch.randn else func(*args, **(kwargs or {}))
 
 
 def random_keyframes(seed: int, step: int, frames: int, keyframes: int) -> list[int]:

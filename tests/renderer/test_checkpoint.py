@@ -3,6 +3,7 @@
 import sys
 import types
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from renderer.config import ModelConfig
 from renderer.manifest import Books, new_manifest
 from renderer.model import SCHEDULERS, model_spec
 from renderer.plan import make_plan
-from renderer.render import InlineExecutor, denoise, make_gbuffers, stochastic, survey
-from renderer.sampling import make_scheduler
+from renderer.render import InlineExecutor, denoise, make_gbuffers, survey
+from renderer.sampling import GivenNoise, make_scheduler
 
 OTHERS = (  # of several kinds of memory: lists, tensors, counters, two evaluations a step, noise of their own
     "DEISMultistepScheduler",
@@ -37,7 +38,8 @@ def steps(scheduler, latents, begin, end, after=lambda step, latents: None):
     """Some steps of a sampler whose model answers with noise."""
     for step, t in list(enumerate(scheduler.timesteps))[begin:end]:
         prediction = random(step) + 0.1 * scheduler.scale_model_input(latents, t)
-        latents = scheduler.step(prediction, t, latents, **stochastic(scheduler, 0, step)).prev_sample
+        with GivenNoise(partial(random, 100 + step)):
+            latents = scheduler.step(prediction, t, latents).prev_sample
         after(step + 1, latents)
     return latents
 

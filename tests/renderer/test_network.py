@@ -63,7 +63,7 @@ def test_per_frame_is_diffusers_controlnet_pipeline(small, pipeline, tmp_path, s
     decode(plan, executor, QUIET, latents)
 
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
-    noise, _ = executor.renderer.noise(range(3))
+    noise = executor.renderer.noise(range(3), 0)
     control = np.stack([executor.renderer.arrays(frame)["control"] for frame in range(3)])
     assert control.max() == 1
     inputs = dict(

@@ -20,10 +20,8 @@ from renderer.render import (
     make_gbuffers,
     preview,
     render,
-    stochastic,
     survey,
 )
-from renderer.sampling import make_scheduler
 from renderer.video import read_png
 
 NETWORKS = NetworkCache()  # one model for all tests of this file
@@ -158,7 +156,7 @@ def test_nothing_depends_on_who_computes_a_chunk_or_when(small, finished, tmp_pa
 
 def test_a_chunks_prediction_is_a_function_of_its_arguments(ready):
     here, there = FrameRenderer(ready, NETWORKS), FrameRenderer(ready, NETWORKS)
-    latents, keyframes = here.noise(range(5))[0], [1, 3]
+    latents, keyframes = here.noise(range(5), 0), [1, 3]
     features = here.keyframe_features(500, keyframes, latents[keyframes])
     first = here.predict(500, (2, 3), latents[2:4], keyframes, features)
     for chunk in ((4,), (0, 1)):
@@ -171,7 +169,7 @@ def test_a_chunks_prediction_is_a_function_of_its_arguments(ready):
 def test_a_short_chunk_is_padded_to_the_same_shape(ready):
     """The last frame alone, or with a neighbour behind it: the same network batch but for what nobody reads."""
     renderer = FrameRenderer(ready, NETWORKS)
-    latents = renderer.noise(range(5))[0]
+    latents = renderer.noise(range(5), 0)
     short = renderer.predict(500, (4,), latents[4:], [], None)
     full = renderer.predict(500, (4, 0), latents[[4, 0]], [], None)
     assert short.shape == (1, 4, 8, 8)
@@ -254,9 +252,18 @@ def test_any_sampler_and_twice_the_same(ready, finished, scheduler):
     assert torch.equal(denoise(plan, executor, QUIET), latents)
 
 
-def test_a_samplers_own_noise_is_a_function_of_seed_and_step(ready):
-    scheduler = make_scheduler(ready.spec, 2)
-    draws = [torch.randn(4, **stochastic(scheduler, seed, step)) for seed, step in [(0, 0), (0, 0), (0, 1), (1, 0)]]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-    assert not torch.equal(draws[0], draws[3])
+@pytest.mark.parametrize("scheduler", ["EulerAncestralDiscreteScheduler", "LCMScheduler", "DDPMScheduler"])
+def test_a_samplers_own_noise_is_that_of_the_surfaces(ready, scheduler):
+    """Every frame draws the noise of the places that it shows, anew at each step; no frame's depends on how many there are."""
+    plan, drawn = replace(ready, spec=replace(ready.spec, scheduler=scheduler)), []
+
+    class Watched(Inline):
+        def run(self, plan, method, arguments):
+            if method == "noise":
+                drawn.extend(draw for _, draw in arguments)
+            return super().run(plan, method, arguments)
+
+    latents = denoise(plan, Watched(), QUIET)
+    assert set(drawn) >= {0, 1, 2}
+    assert len(drawn) == len(set(drawn)) * len(plan.chunks())
+    assert torch.equal(denoise(plan, Scattered(), QUIET), latents)

@@ -8,6 +8,7 @@ from renderer.config import ModelConfig
 from renderer.model import SCHEDULERS, model_spec
 from renderer.sampling import (
     MIN_BACKGROUND,
+    GivenNoise,
     covering_keyframes,
     even_keyframes,
     guide,
@@ -59,6 +60,21 @@ def test_the_clean_latents_are_those_of_diffusers(checkpoint, name, kind):
         scheduler._init_step_index(t)
         expected = scheduler.convert_model_output(prediction, sample=latents)
     torch.testing.assert_close(clean, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def test_given_noise_is_what_an_ancestral_sampler_adds(checkpoint):
+    scheduler = make_scheduler(
+        model_spec(ModelConfig(name=str(checkpoint), scheduler="EulerAncestralDiscreteScheduler")), 4
+    )
+    latents, prediction, t = random(2, 4, 8, 8), random(2, 4, 8, 8, seed=1), scheduler.timesteps[0]
+    results = []
+    for noise in (torch.zeros_like(latents), random(2, 4, 8, 8, seed=2)):
+        with GivenNoise(lambda noise=noise: noise):
+            results.append(copy.deepcopy(scheduler).step(prediction, t, latents).prev_sample)
+    sigma, following = scheduler.sigmas[:2]
+    up = following * ((sigma**2 - following**2) / sigma**2) ** 0.5
+    torch.testing.assert_close(results[1] - results[0], up * noise, atol=1e-4, rtol=1e-4)
+    assert torch.randn(1).shape == (1,), "outside, torch draws as ever"
 
 
 def test_schedulers_by_name(checkpoint):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from conftest import QUIET
 
 from renderer.arrays import load_arrays
@@ -142,14 +143,17 @@ def test_objects_become_one_mesh(surveyed):
 def test_noise_by_kind(surveyed, kind):
     plan, _ = surveyed(noise=NoiseConfig(kind=kind), resolution=128)
     renderer = FrameRenderer(plan, NetworkCache())
-    noise, background = renderer.noise(range(5))
+    noise, background = renderer.noise(range(5), 0), renderer.background(range(5))
     assert noise.shape == (5, 4, 16, 16)
     assert background.shape == (5, 16, 16)
-    alone = [renderer.noise([frame])[0][0] for frame in (4, 0)]
+    alone = [renderer.noise([frame], 0)[0] for frame in (4, 0)]
     assert np.array_equal(noise[4], alone[0])
     assert np.array_equal(noise[0], alone[1])
     equal = (noise[0] == noise[1]).float().mean()
     assert {"uv": 0.1 < equal < 1, "fixed": equal == 1, "random": equal == 0}[kind]
+    later = renderer.noise(range(5), 3)
+    assert torch.equal(later[0] == later[1], noise[0] == noise[1]), "a sampler's own noise lives at the same places"
+    assert not (later == noise).any()
 
 
 def test_a_steady_picture_unwraps_to_a_steady_texture(surveyed):
