@@ -158,7 +158,7 @@ def farm(small, tmp_path_factory):
 
 
 def noise(executor, plan, frames):
-    (_, (latents, _)), *_ = executor.run(plan, "noise", [(frames,)])
+    (_, latents), *_ = executor.run(plan, "noise", [(frames, 0)])
     return latents
 
 
