@@ -3,6 +3,7 @@ a thread of its own, hand it calls and wait for the answers. Which worker takes 
 
 import errno
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -18,8 +19,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm import policy
 from farm.machine import Machine
+from farm.overview import Worker
 from farm.policy import Call
-from farm.progress import Worker
 from farm.store import FeatureStore
 from farm.worker import FeaturesLostError, Kept, RenderWorker
 from renderer.errors import OutOfMemoryError, RenderError, UserError
@@ -28,6 +29,7 @@ POISONED = 3  # workers that may fail at a call before its render fails
 SICK, FORGIVEN = 3, 60.0  # failures in a row after which a worker gets nothing, and for how many seconds
 ARRIVAL = 60.0  # seconds that a render's set-up waits for a worker to come up
 TICK = 1.0  # seconds between two looks at the clock
+INQUIRY = 5.0  # and between two questions how a worker is
 
 Answer = Callable[[Any, Exception | None], None]
 """Told the result of a call, or why there is none; on the dispatcher's thread, so it must not wait."""
@@ -66,7 +68,8 @@ class Task:
 
 @dataclass(eq=False)
 class Seat:
-    """A worker's place on the farm; when a worker dies another takes its seat. stillborn: how many in a row did not come up."""
+    """A worker's place on the farm; when a worker dies another takes its seat. stillborn: how many in a row did not come up.
+    asked: when it said how it is."""
 
     actor: Any
     address: Worker | None = None
@@ -75,6 +78,7 @@ class Seat:
     failures: int = 0
     blocked_until: float = 0.0
     stillborn: int = 0
+    asked: float = 0.0
 
 
 @dataclass(eq=False)
@@ -341,6 +345,18 @@ class Farm:
         self.watch(actor.where.remote(), met)
         return seat
 
+    def ask_how_it_is(self, seat: Seat) -> None:
+        """The memory that a worker takes changes; the answer comes between two of its calls."""
+        actor, seat.asked = seat.actor, math.inf
+
+        def told(address: Worker | None, error: Exception | None) -> None:
+            seat.asked = time.monotonic()
+            if error is None and seat.actor is actor:
+                seat.address = address
+                self.tell()
+
+        self.watch(actor.where.remote(), told)
+
     def look_at_the_clock(self) -> None:
         """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
         workers that do not come: a cluster may be full."""
@@ -350,6 +366,8 @@ class Farm:
             if seat.task and seat.task.method != "prepare" and late > self.patience:
                 seat.since = now
                 ray.kill(seat.actor)
+            if seat.address and now > seat.asked + INQUIRY:
+                self.ask_how_it_is(seat)
             if seat.address is None and late > ARRIVAL:
                 for task in [task for task in self.waiting if task.seat == number]:
                     self.waiting.remove(task)

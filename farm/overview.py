@@ -15,10 +15,7 @@ WINDOW = 300.0  # seconds over which the pace of a submission is taken
 
 
 class Worker(TypedDict):
-    """A process that computes chunks, the address of the machine it runs on, and the bytes it holds there.
-
-    memory, capacity: of its GPU; without one, of the machine.
-    """
+    """A process that computes chunks, and the address of the machine it runs on. memory, capacity: of its GPU, in bytes."""
 
     pid: int
     node: str

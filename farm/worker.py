@@ -9,6 +9,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from farm.overview import Worker
 from farm.store import Key
 from renderer.errors import OutOfMemoryError
 from renderer.plan import Plan
@@ -47,9 +48,15 @@ class RenderWorker:
         self.renderers: dict[str, FrameRenderer] = {}
         self.features: tuple[Key, KeyframeFeatures] | None = None
 
-    def where(self) -> dict[str, Any]:
-        """{"pid", "node"} of this worker."""
-        return {"pid": os.getpid(), "node": ray.util.get_node_ip_address()}
+    def where(self) -> Worker:
+        """This process, and how full its GPU is."""
+        import torch
+
+        found = Worker(pid=os.getpid(), node=ray.util.get_node_ip_address())
+        if torch.cuda.is_initialized():  # which it is once a network is there
+            free, found["capacity"] = torch.cuda.mem_get_info()
+            found["memory"] = found["capacity"] - free
+        return found
 
     def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
         """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one.

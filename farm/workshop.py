@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from farm import policy
 from farm.config import FarmConfig
 from farm.machine import Machine, start_ray, stop_ray
-from farm.progress import Worker
+from farm.overview import Worker
 
 if TYPE_CHECKING:
     from farm.dispatcher import Farm

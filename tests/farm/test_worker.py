@@ -1,12 +1,17 @@
-"""How keyframe features travel."""
+"""What a worker tells of itself, and how keyframe features travel."""
 
+import os
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from farm.worker import pack, unpack
+from farm import dispatcher
+from farm.config import FarmConfig
+from farm.machine import Machine, start_ray, stop_ray
+from farm.worker import RenderWorker, pack, unpack
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -16,3 +21,36 @@ def test_features_travel_as_bytes_and_arrive_as_they_were(dtype):
     assert (array.dtype, array.nbytes) == (np.uint8, tokens.nbytes)
     array.flags.writeable = False  # as in shared memory
     assert torch.equal(unpack(array, SimpleNamespace(dtype=dtype, device="cpu")), tokens)
+
+
+def test_a_worker_tells_how_full_its_gpu_is(monkeypatch):
+    assert RenderWorker(None).where().keys() == {"pid", "node"}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (130 << 30, 139 << 30))
+    where = RenderWorker(None).where()
+    assert (where["pid"], where["memory"], where["capacity"]) == (os.getpid(), 9 << 30, 139 << 30)
+
+
+def test_the_farm_asks_its_workers_now_and_then(monkeypatch):
+    class Growing(RenderWorker):
+        asked = 0
+
+        def where(self):
+            self.asked += 1
+            return super().where() | {"memory": self.asked, "capacity": 9}
+
+    monkeypatch.setattr(dispatcher, "RenderWorker", Growing)
+    monkeypatch.setattr(dispatcher, "INQUIRY", 0.1)
+    monkeypatch.setattr(dispatcher, "TICK", 0.1)
+    heard = []
+    start_ray(FarmConfig(workers=1, threads=1))
+    try:
+        farm = dispatcher.Farm(1, Machine("cpu", "CPU", 1), 60)
+        farm.enter(lambda workers: heard.extend(worker["memory"] for worker in workers))
+        end = time.monotonic() + 60
+        while max(heard, default=0) < 3 and time.monotonic() < end:
+            time.sleep(0.05)
+        farm.close()
+    finally:
+        stop_ray()
+    assert sorted(set(heard))[:3] == [1, 2, 3]
