@@ -1,5 +1,6 @@
 """Out of memory: how to know it, and how to say which chunk would have fitted."""
 
+import errno
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,18 +10,21 @@ from renderer.frames import FrameRenderer
 
 # What grows with the number of frames that a method is given, and where these frames and their latents stand among its arguments.
 SETTINGS = {"predict": ("chunk", 1), "decode": ("chunk", 0), "keyframe_features": ("method.keyframes", 1)}
-WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+# The last is all that oneDNN, which computes torch's convolutions on a CPU, has to say.
+WORDS = ("out of memory", "allocate memory", "ALLOC_FAILED", "could not create a primitive")
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Is this how Python, NumPy or torch, on a GPU or a CPU, say that memory is short?
+def out_of_memory(error: BaseException | None) -> bool:
+    """Is this how Python, NumPy or torch, on a GPU or a CPU, say that memory is short? Or does it come of such an error?
 
     >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     (True, True)
     """
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in WORDS)
-    )
+    if error is None:
+        return False
+    short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in WORDS)
+    return short or said or out_of_memory(error.__cause__ or error.__context__)
 
 
 def advice(renderer: FrameRenderer, arguments: Sequence, method: str) -> str:
