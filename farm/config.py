@@ -29,6 +29,8 @@ class FarmConfig:
     workers: int | None = key(None, "null: one per GPU, or as many CPU workers as fit")
     threads: int = key(2, "threads of a CPU worker; pixels depend on it, so it is never the core count")
     patience: float = key(900.0, "seconds after which a call counts as stuck, and its worker is replaced")
+    transport: str = key("auto", "keyframe features: auto | object_store | nccl (GPU to GPU) | recompute; same pixels")
+    feature_memory: float = key(0.3, "share of the object store, or of each GPU, that they may take")
     address: str | None = key(None, "the cluster's address, or auto; ray.address is the same key")
 
 
@@ -82,6 +84,7 @@ CHOICES = {
     "method.choose": ("random", "even", "coverage"),
     "method.keys": ("own+keyframes", "keyframes", "anchor+previous", "own"),
     "method.unify": ("fill+mean", "fill", "mean", "adjacent", "facing"),
+    "farm.transport": ("auto", "object_store", "nccl", "recompute"),
     "noise.kind": ("uv", "fixed", "random"),
 }
 
@@ -108,6 +111,7 @@ RANGES = {
     "farm.workers": (1, 10_000),
     "farm.threads": (1, 256),
     "farm.patience": (1, 1e6),
+    "farm.feature_memory": (0.001, 1),
 }
 
 

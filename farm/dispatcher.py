@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,11 +17,13 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm import policy
+from farm.config import FarmConfig
 from farm.machine import Machine
 from farm.overview import Worker
 from farm.policy import Call
-from farm.store import FeatureStore
-from farm.worker import FeaturesLostError, Kept, RenderWorker
+from farm.store import FeatureStore, Key
+from farm.transport import Gang, choose_transport
+from farm.worker import Kept, RenderWorker
 from renderer.errors import OutOfMemoryError, RenderError, UserError
 
 POISONED = 3  # workers that may fail at a call before its render fails
@@ -30,6 +31,7 @@ SICK, FORGIVEN = 3, 60.0  # failures in a row after which a worker gets nothing,
 ARRIVAL = 60.0  # seconds that a render's set-up waits for a worker to come up
 TICK = 1.0  # seconds between two looks at the clock
 INQUIRY = 5.0  # and between two questions how a worker is
+REMINDER = 10.0  # seconds after which the store is asked for room again
 
 Answer = Callable[[Any, Exception | None], None]
 """Told the result of a call, or why there is none; on the dispatcher's thread, so it must not wait."""
@@ -49,7 +51,8 @@ class FarmClosedError(RenderError):
 @dataclass(eq=False)
 class Task:
     """A call on its way. seat: the only worker that may take it, None for any. position: among the calls that were asked for
-    together. failed: the seats at which it went wrong."""
+    together. failed: the seats at which it went wrong. makes: the keyframe features that it makes. carries: those that come to its
+    worker with it."""
 
     call: Call
     plan: tuple[str, list[Any]]
@@ -59,11 +62,13 @@ class Task:
     seat: int | None = None
     position: int = 0
     failed: list[int] = field(default_factory=list)
+    makes: Kept | None = None
+    carries: Key | None = None
 
     @property
-    def kept(self) -> list[Kept]:
+    def reads(self) -> Key | None:
         """The keyframe features that it reads."""
-        return [value for value in self.arguments if isinstance(value, Kept)]
+        return next((value.key for value in self.arguments if isinstance(value, Kept)), None)
 
 
 @dataclass(eq=False)
@@ -83,37 +88,58 @@ class Seat:
 
 @dataclass(eq=False)
 class Pass:
-    """Keyframe features that a render waits for or reads. lost: readers that found them gone."""
+    """Keyframe features that a render wants.
+
+    readers: how many calls will read them. size: in bytes, as foreseen. asked: when the store was last asked for room; None where
+    each reader makes them for itself. admitted: is there room? made: are they there? error: why they never will be. waiting:
+    readers that came before. source: the worker that has made them. reference: how they come to others, None if they do not.
+    holders: seats that have them or will.
+    """
 
     task: Task
     readers: int
+    size: int
     made: bool = False
+    error: Exception | None = None
+    waiting: list[Task] = field(default_factory=list)
+    asked: float | None = None
+    admitted: bool = False
+    source: Any = None
+    reference: Any = None
+    holders: set[int] = field(default_factory=set)
     finished: int = 0
-    lost: list[Task] = field(default_factory=list)
 
 
 class Farm:
     """Workers, feature store and dispatcher of one driver; lives as long as Ray is up for it.
 
-    threads: of a CPU worker. patience: seconds after which a call counts as stuck and its worker is ended.
+    Raises ConfigError where this machine has not what the transport of features needs.
     """
 
-    def __init__(self, threads: int, machine: Machine, patience: float):
+    def __init__(self, config: FarmConfig, machine: Machine):
         gpu = machine.device == "cuda"
-        self.actor: Any = ray.remote(num_gpus=1 if gpu else 0, num_cpus=0 if gpu else threads)(RenderWorker)
+        self.config, self.transport = config, choose_transport(config, machine)
+        self.gang = Gang(machine.device, lambda then: self.inbox.put(then)) if self.transport == "nccl" else None
+        remote: Any = ray.remote
+        resources = {"num_gpus": 1, "num_cpus": 0} if gpu else {"num_gpus": 0, "num_cpus": config.threads}
+        self.actor = remote(enable_tensor_transport=self.gang is not None, **resources)(RenderWorker)
         # On the driver's own machine, which the render does not outlive anyway. A store that is started again knows nothing, and
         # what is asked of it may be repeated.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         store: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(FeatureStore)
-        self.store = store.options(scheduling_strategy=here).remote()
-        self.patience = patience
+        shared_memory = min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"])
+        capacity = config.feature_memory * shared_memory if self.transport == "object_store" else float("inf")
+        self.store = store.options(scheduling_strategy=here).remote(capacity)
+        # Of the memory that features lie in, what belongs to one worker.
+        self.share = config.feature_memory / (1 if gpu else machine.workers)
+        self.patience = config.patience
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.numbers = itertools.count()
         self.renders: dict[int, Callable[[list[Worker]], None]] = {}
         self.homes: dict[Hashable, int] = {}
         self.loaded: dict[Hashable, Hashable] = {}
         self.waiting: list[Task] = []
-        self.passes: dict[Kept, Pass] = {}
+        self.passes: dict[Key, Pass] = {}
         self.hopeless: ChunkError | None = None
         self.seats = [self.start_worker(Seat(None)) for _ in range(machine.workers)]
         self.open = True
@@ -141,6 +167,7 @@ class Farm:
                 with suppress(Empty):
                     self.inbox.get(timeout=TICK)()
                 self.look_at_the_clock()
+                self.gather()
                 self.assign()
         except Exception as error:  # whoever waits must hear of it
             self.end(error)
@@ -153,13 +180,18 @@ class Farm:
         """A render has ended: what it still waits for is nobody's business any more."""
         del self.renders[render]
         self.waiting = [task for task in self.waiting if task.call.render != render]
-        self.passes = {kept: made for kept, made in self.passes.items() if made.task.call.render != render}
+        for key in [key for key, made in self.passes.items() if made.task.call.render == render]:
+            self.drop(key)
         self.allot()
 
     def end(self, reason: Exception) -> None:
         self.open = False
-        for task in [*self.waiting, *(seat.task for seat in self.seats if seat.task)]:
+        for task in [*self.unanswered(), *(seat.task for seat in self.seats if seat.task)]:
             task.answer(None, reason)
+
+    def unanswered(self) -> list[Task]:
+        """The calls that no worker has yet."""
+        return [*self.waiting, *(task for made in self.passes.values() for task in made.waiting)]
 
     def allot(self) -> None:
         self.homes = policy.allot(sorted(self.renders), range(len(self.seats)), self.homes)
@@ -172,14 +204,24 @@ class Farm:
             on_change([seat.address for seat in own or self.seats if seat.address])
 
     def add(self, tasks: Sequence[Task]) -> None:
-        self.waiting += [task for task in tasks if task.call.render in self.renders]
+        """Calls for whoever is free; those that read features, once there are any."""
+        for task in tasks:
+            made = self.passes.get(task.reads) if task.reads else None
+            if task.call.render not in self.renders:
+                continue
+            if made is None or made.made:
+                self.waiting.append(task)
+            elif made.error:
+                task.answer(None, made.error)
+            else:
+                made.waiting.append(task)
 
     def assign(self) -> None:
         """Give every idle worker the call that the policy chooses for it."""
         if self.hopeless is not None:
-            for lost in self.waiting:
+            for lost in self.unanswered():
                 lost.answer(None, self.hopeless)
-            self.waiting = []
+            self.waiting, self.passes = [], {}
         fit = self.fit()
         for number in fit:
             if self.seats[number].task is None:
@@ -226,12 +268,28 @@ class Farm:
         seat.task, seat.since = task, time.monotonic()
         if task.call.model is not None:
             self.loaded[number] = task.call.model
-        if task.call.keyframes:
-            size, features = seat.actor.keep.options(num_returns=2).remote(*task.plan, task.method, task.arguments)
-            self.watch(size, lambda size, error: self.finish(number, task, (size, features), error))
+        if task.makes:
+            result = seat.actor.keep.remote(*task.plan, task.makes)
         else:
-            result = seat.actor.run.remote(*task.plan, task.method, task.arguments)
-            self.watch(result, lambda value, error: self.finish(number, task, value, error))
+            call = (*task.plan, task.method, task.arguments)
+            task.carries, reference = self.supply(number, task)
+            try:
+                result = seat.actor.run.remote(*call, reference)
+            except ValueError:  # Ray has found out before us that the group is broken, and taken it down
+                assert task.carries
+                self.lose(task.carries)
+                task.carries = None
+                result = seat.actor.run.remote(*call)
+        self.watch(result, lambda value, error: self.finish(number, task, value, error))
+
+    def supply(self, number: int, task: Task) -> tuple[Key | None, Any]:
+        """The features that have to come with a call, and the reference to them; where there is none the worker makes them."""
+        made = self.passes.get(task.reads) if task.reads else None
+        if made is None or number in made.holders:
+            return None, None
+        made.holders.add(number)
+        reachable = self.gang is None or self.gang.reaches(made.source, self.seats[number].actor)
+        return (task.reads, made.reference) if made.reference is not None and reachable else (None, None)
 
     def watch(self, reference: Any, then: Callable[[Any, Exception | None], None]) -> None:
         """Have the dispatcher call then(value, error) when a result is there."""
@@ -249,17 +307,20 @@ class Farm:
         seat.task = None
         # What is raised on a worker comes as a RayTaskError; every other error is Ray's own: worker, node or result are lost.
         cause = error.cause if isinstance(error, RayTaskError) else error
-        if isinstance(error, RayError) and cause is error:
-            self.loaded.pop(number, None)
-            self.start_worker(seat)
+        died = isinstance(error, RayError) and cause is error
+        lost = task.carries is not None and isinstance(cause, (RayError, RuntimeError, OSError))
+        if task.carries and lost and not isinstance(cause, OutOfMemoryError):
+            self.lose(task.carries)
+        if died:
+            self.bury(number)
             self.tell()
         if cause is None:
             seat.failures = 0
-            self.answer(task, value)
-        elif isinstance(cause, FeaturesLostError):
-            self.make_again(task)
+            self.answer(number, task, value)
         elif isinstance(cause, UserError) or getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             self.fail(task, cause)
+        elif lost and not died and not isinstance(cause, OutOfMemoryError):
+            self.add([task])  # nothing is said against the worker or the call
         else:
             self.failed(number, task, cause)
 
@@ -278,57 +339,137 @@ class Farm:
             self.fail(task, poisoned(task, cause))
 
     def fail(self, task: Task, reason: Exception) -> None:
-        """No worker can do it; nor what waits for it to be done again."""
-        readers = [reader for made in self.passes.values() if made.task is task for reader in made.lost]
-        for nobodys in (task, *readers):
-            nobodys.answer(None, reason)
+        """No worker can do it; nor what waits for it to be done."""
+        task.answer(None, reason)
+        if task.makes and task.makes.key in self.passes:
+            made = self.passes[task.makes.key]
+            made.error, made.waiting, readers = reason, [], made.waiting
+            self.add(readers)
 
-    def answer(self, task: Task, value: Any) -> None:
-        if task.call.keyframes:
-            for kept in [kept for kept, made in self.passes.items() if made.task is task]:
-                size, features = value
-                booked = self.store.publish.remote(kept.key, [features], size, self.passes[kept].readers)
-                self.watch(booked, partial(self.publish, kept))
-            return
-        for kept in task.kept:
-            self.store.release.remote(kept.key, task.position)
-            if kept in self.passes:
-                self.passes[kept].finished += 1
-                if self.passes[kept].finished == self.passes[kept].readers:
-                    del self.passes[kept]
+    def answer(self, number: int, task: Task, value: Any) -> None:
+        if task.makes:
+            self.made(number, task.makes.key, value)
+        elif task.reads in self.passes:
+            made = self.passes[task.reads]
+            if made.asked:
+                self.watch(self.store.release.remote(task.reads, task.position), self.admit)
+            made.finished += 1
+            if made.finished == made.readers:
+                self.forget(task.reads)
         task.answer(value, None)
 
-    def keep(self, kept: Kept, made: Pass) -> None:
-        if made.task.call.render in self.renders:
-            self.passes[kept] = made
-            self.add([made.task])
+    # Keyframe features, from the wish for them to their last reader.
 
-    def publish(self, kept: Kept, _: None, error: Exception | None) -> None:
-        """Features are booked: the render may hand out its chunks, and those that had lost them go on."""
-        if kept not in self.passes:
+    def keep(self, key: Key, wanted: Pass, travel: bool) -> None:
+        """A render wants features. travel: made once and handed on, else by whoever reads them."""
+        if wanted.task.call.render in self.renders:
+            self.passes[key] = wanted
+            wanted.made = not travel
+            if travel:
+                self.ask_for_room(key)
+
+    def ask_for_room(self, key: Key) -> None:
+        wanted = self.passes[key]
+        wanted.asked = time.monotonic()
+        room = self.store.reserve.remote(key, wanted.size, wanted.readers)
+        self.watch(room, lambda granted, error: self.admit([key] if granted else [], error))
+
+    def admit(self, keys: list[Key] | None, error: Exception | None) -> None:
+        """There is room for these features: their keyframe passes may run."""
+        for key in keys or []:
+            if key in self.passes and not self.passes[key].admitted:
+                self.passes[key].admitted = True
+                self.add([self.passes[key].task])
+
+    def made(self, number: int, key: Key, size: int) -> None:
+        """A worker has made features: whoever waits for them may go on."""
+        actor = self.seats[number].actor
+        if key not in self.passes:
+            actor.forget.remote(key)
             return
-        made = self.passes[kept]
-        first, made.made = not made.made, True
-        made.lost, lost = [], made.lost
-        self.add(lost)
-        if first:
-            made.task.answer(kept, error)
+        made = self.passes[key]
+        self.store.publish.remote(key, size)
+        made.made, made.source, made.holders = True, actor, {number}
+        if self.gang is None:
+            made.reference = actor.hand_out.remote(key, packed=True)
+        elif self.gang.reaches(actor):
+            with suppress(ValueError):  # as when a call starts
+                made.reference = actor.hand_out.options(tensor_transport=self.gang.backend).remote(key, packed=False)
+        made.waiting, readers = [], made.waiting
+        self.add(readers)
 
-    def make_again(self, reader: Task) -> None:
-        """The keyframe pass can be repeated from the driver's latents at any time; the reader waits for it."""
-        for kept in reader.kept:
-            if kept in self.passes:
-                made = self.passes[kept]
-                made.lost.append(reader)
-                if len(made.lost) == 1:
-                    self.add([made.task])
-                return
+    def lose(self, key: Key) -> None:
+        """Features did not get through: who has none makes them. The worker that was sending may wait for ever, and is ended."""
+        made = self.passes.get(key)
+        if made is not None:
+            made.reference = None
+        if self.gang is not None:
+            self.gang.lose()
+            for number, seat in enumerate(self.seats):
+                if made is not None and seat.actor == made.source:
+                    self.end_worker(number)
+
+    def drop(self, key: Key) -> None:
+        """Nobody will read these features any more."""
+        if self.passes[key].asked:
+            self.watch(self.store.drop.remote(key), self.admit)
+        self.waiting = [task for task in self.waiting if not task.makes or task.makes.key != key]
+        self.forget(key)
+
+    def forget(self, key: Key) -> None:
+        for number in self.passes.pop(key).holders:
+            self.seats[number].actor.forget.remote(key)
+
+    # Workers.
+
+    def bury(self, number: int) -> None:
+        """A worker has died: another takes its seat, and those that were about to receive its features go, too."""
+        dead = self.seats[number].actor
+        self.loaded.pop(number, None)
+        for made in self.passes.values():
+            made.holders.discard(number)
+        if self.gang is not None:
+            own = {key for key, made in self.passes.items() if made.source == dead}
+            for key in own:
+                self.passes[key].reference = None
+            for seat in self.seats:
+                if seat.task and seat.task.carries in own:
+                    ray.kill(seat.actor)
+            if dead in self.gang.members:
+                self.gang.lose()
+        self.start_worker(self.seats[number])
+
+    def end_worker(self, number: int) -> None:
+        """End a worker, so that another takes its seat."""
+        if self.seats[number].task:
+            ray.kill(self.seats[number].actor)  # its call will tell
+        else:
+            self.bury(number)
+
+    def gather(self) -> None:
+        """One group of all workers, once nobody is coming up or in the middle of an exchange."""
+        if self.gang is None or self.gang.forming:
+            return
+        now = time.monotonic()
+        up = [seat.actor for seat in self.seats if seat.address]
+        coming = any(not seat.address and now - seat.since <= ARRIVAL for seat in self.seats)
+        exchanging = any(seat.task and seat.task.carries for seat in self.seats)
+        if len(up) > 1 and not coming and not exchanging and not (self.gang.whole and self.gang.members == up):
+            self.gang.form(up, self.gathered)
+
+    def gathered(self, members: list[Any], error: Exception | None) -> None:
+        """Where a member has died meanwhile, the others wait for it, and are ended. Where a group cannot be at all, so be it."""
+        if isinstance(error, RayTaskError):
+            self.gang, self.transport = None, "object_store"
+        elif error is not None:
+            for number in [number for number, seat in enumerate(self.seats) if seat.actor in members]:
+                self.end_worker(number)
 
     def start_worker(self, seat: Seat) -> Seat:
         """A new worker on this seat."""
         if seat.actor is not None:
             ray.kill(seat.actor)  # it may only be out of reach
-        actor = seat.actor = self.actor.remote(self.store)
+        actor = seat.actor = self.actor.remote()
         seat.address, seat.since = None, time.monotonic()
 
         def met(address: Worker | None, error: Exception | None) -> None:
@@ -343,7 +484,14 @@ class Farm:
                 self.hopeless = ChunkError(f"no worker comes up: {one_line(error)}")
 
         self.watch(actor.where.remote(), met)
+        if self.gang is not None:
+            self.watch(actor.memory.remote(), self.measured)
         return seat
+
+    def measured(self, memory: int, error: Exception | None) -> None:
+        """Features that go from GPU to GPU lie on the GPUs: the smallest one counts."""
+        if error is None:
+            self.store.limit.remote(self.share * memory)
 
     def ask_how_it_is(self, seat: Seat) -> None:
         """The memory that a worker takes changes; the answer comes between two of its calls."""
@@ -361,6 +509,9 @@ class Farm:
         """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
         workers that do not come: a cluster may be full."""
         now = time.monotonic()
+        for key, wanted in self.passes.items():
+            if wanted.asked and not wanted.admitted and now - wanted.asked > REMINDER:
+                self.ask_for_room(key)  # the store may have been started again
         for number, seat in enumerate(self.seats):
             late = now - seat.since
             if seat.task and seat.task.method != "prepare" and late > self.patience:

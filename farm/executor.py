@@ -13,7 +13,8 @@ from farm.dispatcher import TICK, Farm, FarmClosedError, Pass, Task
 from farm.overview import Worker
 from farm.policy import Call
 from farm.worker import Kept
-from renderer.plan import Plan
+from renderer.errors import ConfigError
+from renderer.plan import Plan, feature_bytes
 
 NO_MODEL = ("survey", "make_gbuffers", "background", "facing", "noise", "unwrap", "picture_texels")
 
@@ -35,25 +36,38 @@ class RayExecutor:
         self.farm, self.render = farm, render
         self.orders, self.passes = itertools.count(), itertools.count()
         self.plans: dict[int, tuple[Plan, tuple[str, list[Any]]]] = {}
+        self.travel = farm.transport != "recompute"
 
     def prepare(self, plan: Plan) -> int:
-        """The render's workers load its scene and model; returns how many models they have loaded so far."""
+        """The render's workers load its scene and model; returns how many models they have loaded so far.
+
+        Raises ConfigError where the keyframe features would take more memory than they may.
+        """
         homes = self.farm.homes
         seats = [number for number in range(len(self.farm.seats)) if homes.get(number) == self.render]
-        return sum(loads for _, loads in self.ask([self.task(plan, "prepare", (), seat=seat) for seat in seats]))
+        loads = sum(loads for _, loads in self.ask([self.task(plan, "prepare", (), seat=seat) for seat in seats]))
+        self.travel = self.farm.transport != "recompute" and self.find_room(plan)
+        return loads
+
+    def find_room(self, plan: Plan) -> bool:
+        """May this plan's keyframe features travel? Raises ConfigError where they are meant to, but would take too much memory."""
+        size, room = feature_bytes(plan), ray.get(self.farm.store.room.remote())
+        if size > room and self.farm.config.transport != "auto":
+            raise ConfigError(too_large(self.farm.transport, size, room, plan.keyframes))
+        return size <= room
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Call `method` once per argument tuple on any worker; yields (position, result) as they finish."""
         return self.ask([self.task(plan, method, given) for given in arguments])
 
     def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Kept:
-        """Call `method` once and leave its features in shared memory, booked in the feature store for so many readers."""
-        kept = Kept((self.named(plan)[0], next(self.passes)))
-        task = self.task(plan, method, arguments, keyframes=True)
-        ((_, found),) = self.ask([task], lambda: self.farm.keep(kept, Pass(task, readers)))
-        return found
+        """Call `method` once and leave its features with the workers, booked in the feature store for so many readers."""
+        kept = Kept((self.named(plan)[0], next(self.passes)), method, arguments)
+        wanted = Pass(self.task(plan, method, arguments, makes=kept), readers, feature_bytes(plan))
+        self.farm.inbox.put(lambda: self.farm.keep(kept.key, wanted, self.travel))
+        return kept
 
-    def ask(self, tasks: list[Task], message: Callable[[], None] | None = None) -> Iterator[tuple[int, Any]]:
+    def ask(self, tasks: list[Task]) -> Iterator[tuple[int, Any]]:
         answers: SimpleQueue[tuple[int, Any, Exception | None]] = SimpleQueue()
 
         def answer(position: int, value: Any, error: Exception | None) -> None:
@@ -61,7 +75,7 @@ class RayExecutor:
 
         for position, task in enumerate(tasks):
             task.position, task.answer = position, partial(answer, position)
-        self.farm.inbox.put(message or (lambda: self.farm.add(tasks)))
+        self.farm.inbox.put(lambda: self.farm.add(tasks))
         for _ in tasks:
             while True:
                 with suppress(Empty):
@@ -73,13 +87,30 @@ class RayExecutor:
                 raise error
             yield position, value
 
-    def task(self, plan: Plan, method: str, arguments: tuple, keyframes: bool = False, seat: int | None = None) -> Task:
+    def task(
+        self, plan: Plan, method: str, arguments: tuple, seat: int | None = None, makes: Kept | None = None
+    ) -> Task:
         model = None if method in NO_MODEL else (plan.spec, plan.config.method.layers, plan.dtype)
-        call = Call(self.render, keyframes, next(self.orders), model)
-        return Task(call, self.named(plan), method, arguments, lambda value, error: None, seat)
+        call = Call(self.render, makes is not None, next(self.orders), model)
+        return Task(call, self.named(plan), method, arguments, lambda value, error: None, seat, makes=makes)
 
     def named(self, plan: Plan) -> tuple[str, list[Any]]:
         """A plan's name on the farm and the reference to it; it travels once."""
         if id(plan) not in self.plans:
             self.plans[id(plan)] = plan, (f"{self.render}-{len(self.plans)}", [ray.put(plan)])
         return self.plans[id(plan)][1]
+
+
+def too_large(transport: str, size: int, room: float, keyframes: int) -> str:
+    """What is wrong with keyframe features of so many bytes, and what would fit.
+
+    >>> too_large("object_store", 800_000_000, 650_000_000, 8)
+    'farm.transport=object_store: the features of 8 keyframes take 800 MB, and farm.feature_memory leaves them 650 MB; \
+farm.transport=recompute needs none of it, method.keyframes=6 fits (another render)'
+    """
+    fitting = int(room * keyframes / size)
+    smaller = f", method.keyframes={fitting} fits (another render)" if fitting else ""
+    return (
+        f"farm.transport={transport}: the features of {keyframes} keyframes take {size / 1e6:.0f} MB, and "
+        f"farm.feature_memory leaves them {room / 1e6:.0f} MB; farm.transport=recompute needs none of it{smaller}"
+    )

@@ -1,7 +1,7 @@
-"""The UV feature store: the book of which keyframe features exist, where, how large, and who still needs them.
+"""The UV feature store: the book of which keyframe features exist, how large they are, and who still needs them.
 
-The bytes do not pass through it. It holds references to objects that lie in the nodes' shared memory, and drops them when
-the last reader is done.
+The bytes do not pass through it. Features get room before they are made, first come, first served, and give it back when the
+last reader is done: what is alive never takes more than a given share of memory, so that nothing spills.
 """
 
 from dataclasses import dataclass, field
@@ -13,51 +13,84 @@ Key = tuple[str, int]
 
 @dataclass
 class Entry:
-    """reference: a list around the features' object reference, as Ray resolves bare ones. bytes: their size."""
+    """bytes: foreseen, then counted. waiting: the readers that are not done. made: do the features exist?"""
 
-    reference: list[Any]
     bytes: int
     waiting: set[int] = field(default_factory=set)
+    made: bool = False
 
 
 class FeatureStore:
-    """Plain Python, wrapped into an actor by the farm."""
+    """Plain Python, wrapped into an actor by the farm. capacity: bytes that live features may take, over all renders.
 
-    def __init__(self) -> None:
+    >>> store = FeatureStore(100)
+    >>> store.reserve(("a", 0), 80, readers=1), store.reserve(("b", 0), 30, readers=1)
+    (True, False)
+    >>> store.release(("a", 0), 0)
+    [('b', 0)]
+    """
+
+    def __init__(self, capacity: float):
+        self.capacity = capacity
         self.entries: dict[Key, Entry] = {}
+        self.queue: dict[Key, Entry] = {}
         self.peak = 0
 
-    def publish(self, key: Key, reference: list[Any], size: int, readers: int) -> None:
-        """Features exist now, and readers 0..readers-1 will each use them once.
+    def limit(self, capacity: float) -> None:
+        """No more than this from now on."""
+        self.capacity = min(self.capacity, capacity)
 
-        Features that were lost and made again are still for those only who had not used them.
-        """
-        lost = self.entries.get(key)
-        self.entries[key] = Entry(reference, size, lost.waiting if lost else set(range(readers)))
-        self.peak = max(self.peak, self.bytes())
+    def room(self) -> float:
+        """Bytes that the features of one pass may take at most."""
+        return self.capacity
 
-    def find(self, key: Key) -> list[Any] | None:
-        """Where the features are, or None if they are gone or never were."""
-        entry = self.entries.get(key)
-        return entry.reference if entry else None
+    def reserve(self, key: Key, size: int, readers: int) -> bool:
+        """Room for features that readers 0..readers-1 will each use once. False: not yet, `release` or `drop` will name them."""
+        if key not in self.entries:
+            self.queue.setdefault(key, Entry(size, set(range(readers))))
+            self._admit()
+        return key in self.entries
 
-    def release(self, key: Key, reader: int) -> None:
-        """A reader has its result. Saying so twice does no harm; the last one frees the features."""
+    def publish(self, key: Key, size: int) -> None:
+        """The features exist now, and take this many bytes."""
+        if key in self.entries:
+            self.entries[key].made, self.entries[key].bytes = True, size
+            self.peak = max(self.peak, self.bytes())
+
+    def release(self, key: Key, reader: int) -> list[Key]:
+        """A reader has its result; saying so twice does no harm. The last one frees the features. Returns who has room now."""
         entry = self.entries.get(key)
         if entry is None:
-            return
+            return []
         entry.waiting.discard(reader)
-        if not entry.waiting:
-            del self.entries[key]
+        return [] if entry.waiting else self.drop(key)
+
+    def drop(self, key: Key) -> list[Key]:
+        """Nobody needs these features any more. Returns who has room now."""
+        self.entries.pop(key, None)
+        self.queue.pop(key, None)
+        return self._admit()
+
+    def _admit(self) -> list[Key]:
+        """Those at the head of the queue for whom there is room. Features too large for all of it are never left waiting."""
+        admitted = []
+        for key, entry in list(self.queue.items()):
+            if self.entries and self.bytes() + entry.bytes > self.capacity:
+                break
+            self.entries[key] = self.queue.pop(key)
+            self.peak = max(self.peak, self.bytes())
+            admitted.append(key)
+        return admitted
 
     def bytes(self) -> int:
-        """Bytes that live features take now, over all renders."""
+        """Bytes that features take now, over all renders."""
         return sum(entry.bytes for entry in self.entries.values())
 
     def book(self) -> dict[str, Any]:
-        """What exists: {"bytes", "peak", "entries": [{"render", "pass", "bytes", "waiting"}]}."""
+        """What exists: {"bytes", "peak", "capacity", "entries": [{"render", "pass", "bytes", "made", "waiting"}], "queue"}."""
         entries = [
-            {"render": render, "pass": number, "bytes": entry.bytes, "waiting": sorted(entry.waiting)}
-            for (render, number), entry in self.entries.items()
+            {"render": key[0], "pass": key[1], **vars(entry), "waiting": sorted(entry.waiting)}
+            for key, entry in self.entries.items()
         ]
-        return {"bytes": self.bytes(), "peak": self.peak, "entries": entries}
+        head = {"bytes": self.bytes(), "peak": self.peak, "capacity": self.capacity}
+        return {**head, "entries": entries, "queue": list(self.queue)}

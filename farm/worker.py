@@ -26,27 +26,28 @@ Packed = dict[str, list[NDArray[np.uint8]]]
 """Keyframe features as they travel: layer name → bytes of its pre- and post-attention tokens."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept:
-    """Stands for keyframe features that lie with the workers, in the arguments of a call."""
+    """Stands for keyframe features in the arguments of a call, and says by which method of FrameRenderer they are made."""
 
     key: Key
+    method: str
+    arguments: tuple
 
 
 class FeaturesLostError(RuntimeError):
-    """The features that a call needs are gone: make them again, then repeat the call."""
+    """Features that others were promised are gone."""
 
 
 class RenderWorker:
-    """One GPU, or a fixed number of CPU threads. store: handle of the UV feature store actor."""
+    """One GPU, or a fixed number of CPU threads."""
 
-    def __init__(self, store: Any):
+    def __init__(self) -> None:
         from renderer.frames import NetworkCache  # torch loads here, on the worker: nobody else waits for it
 
-        self.store = store
         self.networks = NetworkCache()
         self.renderers: dict[str, FrameRenderer] = {}
-        self.features: tuple[Key, KeyframeFeatures] | None = None
+        self.features: dict[Key, KeyframeFeatures] = {}
 
     def where(self) -> Worker:
         """This process, and how full its GPU is."""
@@ -58,48 +59,79 @@ class RenderWorker:
             found["memory"] = found["capacity"] - free
         return found
 
-    def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
+    def memory(self) -> int:
+        """Bytes that this worker's GPU has, or this machine."""
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.mem_get_info()[1]
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple, features: Any = None) -> Any:
         """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one.
 
-        Where memory is short, once more with all caches freed. Raises OutOfMemoryError where that does not help.
+        features: what a Kept among the arguments stands for, as `hand_out` gave it; None where they are here, or are to be made
+        here. Where memory is short, once more with all caches freed. Raises OutOfMemoryError where that does not help.
         """
         from renderer.memory import advice, out_of_memory
 
         for _ in range(2):
             try:
-                return self.attempt(plan_id, plan, method, arguments)
+                renderer, given = self.resolve(plan_id, plan, arguments, features)
+                return getattr(renderer, method)(*given)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
             self.free()
         needs = f"{method} needs more memory than a worker has"
-        raise OutOfMemoryError(f"{needs}: {advice(*self.resolve(plan_id, plan, arguments), method)}")
+        raise OutOfMemoryError(f"{needs}: {advice(*self.resolve(plan_id, plan, arguments, features), method)}")
 
-    def keep(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> tuple[int, Packed]:
-        """As run, for keyframe features: their size in bytes, and the features in the node's shared memory."""
-        features = self.run(plan_id, plan, method, arguments)
-        packed = {layer: [pack(tensor) for tensor in pair] for layer, pair in features.items()}
-        return sum(array.nbytes for pair in packed.values() for array in pair), packed
+    def keep(self, plan_id: str, plan: list[Any], kept: Kept) -> int:
+        """Make keyframe features, which stay here until they are forgotten; returns their size in bytes."""
+        made: KeyframeFeatures = self.run(plan_id, plan, kept.method, kept.arguments)
+        # What travels arrives so, and the last bits must not depend on that.
+        features = {layer: (pre.contiguous(), post.contiguous()) for layer, (pre, post) in made.items()}
+        self.features[kept.key] = features
+        settle()
+        return sum(tensor.nbytes for pair in features.values() for tensor in pair)
 
-    def attempt(self, plan_id: str, plan: list[Any], method: str, arguments: tuple) -> Any:
-        renderer, given = self.resolve(plan_id, plan, arguments)
-        return getattr(renderer, method)(*given)
+    def hand_out(self, key: Key, packed: bool) -> "KeyframeFeatures | Packed":
+        """Features that are kept here, for other workers: as tensors, or as arrays that shared memory can hold."""
+        if key not in self.features:
+            raise FeaturesLostError(f"keyframe features {key} had to make room")
+        features = self.features[key]
+        return {layer: [pack(tensor) for tensor in pair] for layer, pair in features.items()} if packed else features
+
+    def forget(self, key: Key) -> None:
+        """Nobody needs these features any more."""
+        self.features.pop(key, None)
 
     def free(self) -> None:
         """Give back everything that can be made again."""
         import torch
 
-        self.features = None
+        self.features.clear()
         self.renderers.clear()
         self.networks.loaded.clear()
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def resolve(self, plan_id: str, plan: list[Any], arguments: tuple) -> tuple["FrameRenderer", list[Any]]:
+    def resolve(
+        self, plan_id: str, plan: list[Any], arguments: tuple, features: Any
+    ) -> tuple["FrameRenderer", list[Any]]:
         """The renderer of this plan's frames, and the arguments with features where something stands for them."""
-        renderer = self.render_frames(plan_id, plan)
-        return renderer, [self.fetch(value, renderer.plan) if isinstance(value, Kept) else value for value in arguments]
+        for kept in (value for value in arguments if isinstance(value, Kept)):
+            if kept.key in self.features:
+                continue
+            if features is None:
+                self.keep(plan_id, plan, kept)
+            else:
+                resolved = self.render_frames(plan_id, plan).plan
+                self.features[kept.key] = {layer: unpack(pair, resolved) for layer, pair in features.items()}
+                settle()
+        given = [self.features[value.key] if isinstance(value, Kept) else value for value in arguments]
+        return self.render_frames(plan_id, plan), given
 
     def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
         """The renderer of this plan's frames. The last one gives a new one what both have in common."""
@@ -116,20 +148,6 @@ class RenderWorker:
             del self.renderers[next(iter(self.renderers))]
         return self.renderers[plan_id]
 
-    def fetch(self, kept: Kept, plan: Plan) -> "KeyframeFeatures":
-        """The features, on this device. Chunks of one step that run here share them."""
-        if self.features is None or self.features[0] != kept.key:
-            reference = ray.get(self.store.find.remote(kept.key))
-            if reference is None:
-                raise FeaturesLostError(f"keyframe features {kept.key} are not in the store")
-            try:
-                packed: Packed = ray.get(reference[0])
-            except ray.exceptions.ObjectLostError as error:
-                raise FeaturesLostError(f"keyframe features {kept.key} are lost") from error
-            features = {layer: (unpack(pre, plan), unpack(post, plan)) for layer, (pre, post) in packed.items()}
-            self.features = (kept.key, features)
-        return self.features[1]
-
 
 def pack(tensor: "Tensor") -> NDArray[np.uint8]:
     """A tensor's bytes. Ray maps arrays into every reader's memory as they lie; bfloat16, which NumPy lacks, has bytes, too."""
@@ -138,8 +156,25 @@ def pack(tensor: "Tensor") -> NDArray[np.uint8]:
     return tensor.cpu().contiguous().view(torch.uint8).numpy()
 
 
-def unpack(array: NDArray[np.uint8], plan: Plan) -> "Tensor":
-    """The tensor of these bytes, of the plan's type and on its device. On a CPU it is shared memory: nobody may write to it."""
+def unpack(pair: Any, plan: Plan) -> "tuple[Tensor, Tensor]":
+    """Pre- and post-attention tokens as they were before packing, of the plan's type and on its device; tensors as they are.
+
+    On a CPU unpacked arrays are shared memory: nobody may write to it.
+    """
     import torch
 
-    return torch.from_numpy(array).view(getattr(torch, plan.dtype)).to(plan.device)
+    pre, post = (
+        torch.from_numpy(part).view(getattr(torch, plan.dtype)).to(plan.device)
+        if isinstance(part, np.ndarray)
+        else part
+        for part in pair
+    )
+    return pre, post
+
+
+def settle() -> None:
+    """Wait for the GPU: tensors travel on streams of their own, which those that compute know nothing of."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

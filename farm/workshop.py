@@ -66,7 +66,7 @@ class Workshop:
                 from farm.dispatcher import Farm
 
                 start_ray(self.config)
-                self.farm = Farm(self.config.threads, self.machine, self.config.patience)
+                self.farm = Farm(self.config, self.machine)
             return self.farm
 
     @contextmanager

@@ -52,7 +52,7 @@ class ModelSpec:
     """What the main job must know of a model before its weights are loaded.
 
     base, controlnet: folder or hub id (controlnet None: the base's own subfolder). vae_factor: pixels along a latent pixel.
-    decoder_levels, levels: halvings of the latent grid at which the decoder, or the whole UNet, has self-attention.
+    decoder, encoder: its self-attention layers, each as (halvings of the latent grid, channels); the middle is the encoder's.
     resolution, steps, guidance: the model's own defaults. scheduler: its name or None for the model's own.
     """
 
@@ -61,8 +61,8 @@ class ModelSpec:
     scheduler: str | None
     latent_channels: int
     vae_factor: int
-    decoder_levels: tuple[int, ...]
-    levels: tuple[int, ...]
+    decoder: tuple[tuple[int, int], ...]
+    encoder: tuple[tuple[int, int], ...]
     resolution: int
     steps: int
     guidance: float
@@ -91,17 +91,15 @@ def model_spec(config: ModelConfig) -> ModelSpec:
     defaults = {"steps": 50, "guidance": 7.5, **(read_json(base, own.name) if own.exists() else {})}
     try:
         vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        depth = len(unet["block_out_channels"])
-        encoder = {i for i, kind in enumerate(unet["down_block_types"]) if "CrossAttn" in kind}
-        decoder = {depth - 1 - i for i, kind in enumerate(unet["up_block_types"]) if "CrossAttn" in kind}
+        encoder, decoder = attention_layers(unet)
         return ModelSpec(
             base=base,
             controlnet=controlnet,
             scheduler=config.scheduler or preset.scheduler,
             latent_channels=vae["latent_channels"],
             vae_factor=vae_factor,
-            decoder_levels=tuple(sorted(decoder)),
-            levels=tuple(sorted(encoder | decoder | {depth - 1})),
+            decoder=decoder,
+            encoder=encoder,
             resolution=defaults.get("resolution") or unet["sample_size"] * vae_factor,
             steps=defaults["steps"],
             guidance=float(defaults["guidance"]),
@@ -110,6 +108,27 @@ def model_spec(config: ModelConfig) -> ModelSpec:
         raise ModelError(
             f"model {base}: its unet or vae config.json lacks {error}; expected a Stable Diffusion model in diffusers layout"
         ) from error
+
+
+def attention_layers(unet: dict[str, Any]) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Self-attention layers in a UNet's config.json, encoder with middle and decoder, each layer as (level, channels)."""
+    channels = unet["block_out_channels"]
+    depth = len(channels)
+
+    def each(value: int | list[int]) -> list[int]:
+        return [value] * depth if isinstance(value, int) else value
+
+    blocks = each(unet.get("transformer_layers_per_block", 1))
+    resnets = each(unet["layers_per_block"])
+    upwards = unet.get("reverse_transformer_layers_per_block") or blocks[::-1]
+    encoder, decoder = list[tuple[int, int]](), list[tuple[int, int]]()
+    for i in range(depth):
+        if "CrossAttn" in unet["down_block_types"][i]:
+            encoder += [(i, channels[i])] * (resnets[i] * blocks[i])
+        if "CrossAttn" in unet["up_block_types"][i]:
+            level = depth - 1 - i
+            decoder += [(level, channels[level])] * ((resnets[level] + 1) * upwards[i])
+    return (*encoder, *[(depth - 1, channels[-1])] * blocks[-1]), tuple(decoder)
 
 
 def weights_hash(spec: ModelSpec) -> str:

@@ -128,7 +128,7 @@ def make_plan(
         latent_size=(size[0] // spec.vae_factor, size[1] // spec.vae_factor),
         times=times,
         cameras=tuple(camera_path(scene, config.scene.camera, times, size)),
-        levels=spec.decoder_levels if method.layers == "decoder" else spec.levels,
+        levels=tuple(sorted({level for level, _ in feature_layers(spec, method.layers)})),
         steps=steps,
         guidance=guidance,
         keyframes=min(method.keyframes, config.frames),
@@ -140,6 +140,21 @@ def make_plan(
         pictures=folder.resolve() / "frames",
     )
     return replace(plan, stage=shared.resolve() / stage_name(plan)) if shared else plan, scene
+
+
+def feature_layers(spec: ModelSpec, layers: str) -> tuple[tuple[int, int], ...]:
+    """(level, channels) of the self-attention layers that take part: of the decoder, or all."""
+    return spec.decoder if layers == "decoder" else spec.encoder + spec.decoder
+
+
+def feature_bytes(plan: Plan) -> int:
+    """Bytes of the features of one keyframe pass: pre- and post-attention tokens of every feature layer."""
+    branches, size = 1 + (plan.guidance > 1), {"float32": 4}.get(plan.dtype, 2)
+    tokens = sum(
+        channels * int(np.prod(plan.level_size(level)))
+        for level, channels in feature_layers(plan.spec, plan.config.method.layers)
+    )
+    return 2 * branches * plan.keyframes * tokens * size
 
 
 def stage_name(plan: Plan) -> str:

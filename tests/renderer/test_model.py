@@ -38,7 +38,7 @@ def test_a_folder(checkpoint):
     spec = model_spec(ModelConfig(name=str(checkpoint)))
     assert (spec.base, spec.controlnet, spec.scheduler) == (str(checkpoint), None, None)
     assert (spec.latent_channels, spec.vae_factor) == (4, 8)
-    assert (spec.decoder_levels, spec.levels) == ((0, 1), (0, 1))
+    assert (spec.decoder, spec.encoder) == (((1, 32),) * 2 + ((0, 16),) * 2, ((0, 16), (1, 32), (1, 32)))
     assert (spec.resolution, spec.steps, spec.guidance) == (64, 3, 3.0), "from render_defaults.json"
 
 
@@ -56,8 +56,8 @@ def test_levels_are_those_with_attention(copy):
         up_block_types=["UpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
     )
     spec = model_spec(ModelConfig(name=str(copy)))
-    assert spec.decoder_levels == (1,)
-    assert spec.levels == (1, 2, 3), "the middle block attends at the coarsest level"
+    assert {level for level, _ in spec.decoder} == {1}
+    assert {level for level, _ in spec.encoder} == {1, 2, 3}, "the middle block attends at the coarsest level"
 
 
 def test_base_and_controlnet_by_themselves(checkpoint, copy):
