@@ -118,9 +118,7 @@ def parse(arguments: Sequence[str]) -> Grid:
     check_choice("render", given.get("render", "true"), ("true", "false"))
     check_choice("baseline", grid.baseline, list(grid.methods))
     if len({clip.name for clip in grid.clips()}) < len(grid.clips()):
-        raise ConfigError(
-            "two of the scenes, prompts or methods have names that make the same folder, or one is given twice"
-        )
+        raise ConfigError("two of the scenes, prompts or methods have names that make the same folder")
     return grid
 
 
@@ -148,6 +146,8 @@ def pick(
         return dict(usual)
     known = {**others, **usual}
     names = command.items("scene.name", given[key])
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{key}={show(given[key])}: one is given twice")
     for name in names:
         if key == "methods":
             check_choice(key, name, known)

@@ -115,6 +115,7 @@ def clips(grid: Grid) -> Iterator[str]:
         yield f"<h3>{html.escape(prompt)} <small>{html.escape(scene)}, seed {seed}</small></h3>"
         yield '<div class="clips">'
         for method, name in row:
-            yield f'<figure><video src="clips/{name}/video.mp4" muted loop playsinline preload="none"></video>'
+            source = f'src="clips/{name}/video.mp4" poster="clips/{name}/frames/00000.png"'
+            yield f'<figure><video {source} muted loop playsinline preload="none"></video>'
             yield f"<figcaption>{html.escape(method.replace('_', ' '))}</figcaption></figure>"
         yield "</div>"

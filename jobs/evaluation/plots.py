@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from jobs.evaluation.summary import MEASURES, number
@@ -76,6 +77,10 @@ def scatter(path: Path, summary: Summary, x: str, y: str) -> None:
     for axis, measure in (("x", x), ("y", y)):
         if measure in ("uv_mse_normalised", "seconds"):
             axes.set(**{f"{axis}scale": "log"})
+            scale = axes.xaxis if axis == "x" else axes.yaxis
+            scale.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            scale.set_major_formatter(lambda value, _: f"{value:g}")
+            scale.set_minor_formatter(NullFormatter())
     label(axes, places)
     axes.set(xlabel=title(x) + better(x), ylabel=title(y) + better(y))
     axes.set_title(
@@ -123,6 +128,8 @@ def overview(path: Path, summary: Summary) -> None:
                 solid_capstyle="butt",
             )
             axes.scatter(number(found["median"]), position, s=22, color=colour(method), zorder=3)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.margins(y=0.5 / len(methods))
         axes.set_title(title(measure), loc="left")
         axes.set_xlabel(better(measure).strip(" ()"), fontsize=8, color="#666666")
         axes.set_yticks(range(len(methods)), [method.replace("_", " ") for method in methods])
@@ -152,6 +159,7 @@ def curves(path: Path, summary: Summary, frames: Sequence[Mapping[str, Any]]) ->
             )
         axes.set_title(title(measure), loc="left")
         axes.set_xlabel("frame")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_ylim(bottom=0)
     if set(COLOURS) & set(summary["methods"]):
         grid[0].legend(fontsize=8)
