@@ -35,7 +35,7 @@ def farm(small, tmp_path_factory):
     plan, _ = make_plan(config, Path(config.output.dir), "cpu", threads=1)
     try:
         start_ray(config.farm)
-        workers = Farm(1, Machine("cpu", "CPU", 2), patience=600)
+        workers = Farm(config.farm, Machine("cpu", "CPU", 2))
         with take_part(workers, lambda workers: None) as executor:
             plan = survey(plan, executor, Silent())
             executor.prepare(plan)
@@ -159,16 +159,20 @@ def test_features_whose_node_is_gone_are_made_again(small, cluster, tmp_path):
     config = submission(small(resolution=256), tmp_path, name="cluster", address=cluster.address)
     start_ray(config.farm)
     plan, _ = make_plan(config, tmp_path, "cpu", threads=1)
-    farm = Farm(1, Machine("cpu", "CPU", 2), patience=600)
+    farm = Farm(config.farm, Machine("cpu", "CPU", 2))
     with take_part(farm, lambda workers: None) as executor:
         plan = survey(plan, executor, Silent())
         latents = torch.randn(2, 4, 32, 32, generator=torch.manual_seed(0))
         kept = executor.keep(plan, "keyframe_features", (500, [1, 3], latents), readers=2)
         call = (500, (0, 1), latents, [1, 3], kept)
         ((_, before),) = executor.run(plan, "predict", [call])
-        (reference,) = ray.get(farm.store.find.remote(kept.key))
+        made = farm.passes[kept.key]
+        ray.wait([reference := made.reference])
         (holder,) = (node for node in cluster.worker_nodes if node.node_id in where(reference)[:1])
         cluster.remove_node(holder, allow_graceful=False)
+        for number in list(made.holders):  # the other worker may have them already
+            farm.seats[number].actor.forget.remote(kept.key)
+        made.holders.clear()
         ((_, after),) = executor.run(plan, "predict", [call])
     farm.close()
     assert torch.equal(before, after)

@@ -20,14 +20,16 @@ def test_features_travel_as_bytes_and_arrive_as_they_were(dtype):
     array = pack(tokens)
     assert (array.dtype, array.nbytes) == (np.uint8, tokens.nbytes)
     array.flags.writeable = False  # as in shared memory
-    assert torch.equal(unpack(array, SimpleNamespace(dtype=dtype, device="cpu")), tokens)
+    plan = SimpleNamespace(dtype=dtype, device="cpu")
+    assert all(torch.equal(found, tokens) for found in unpack((array, array), plan))
+    assert unpack((tokens, tokens), plan) == (tokens, tokens), "tensors travel as they are"
 
 
 def test_a_worker_tells_how_full_its_gpu_is(monkeypatch):
-    assert RenderWorker(None).where().keys() == {"pid", "node"}
+    assert RenderWorker().where().keys() == {"pid", "node"}
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (130 << 30, 139 << 30))
-    where = RenderWorker(None).where()
+    where = RenderWorker().where()
     assert (where["pid"], where["memory"], where["capacity"]) == (os.getpid(), 9 << 30, 139 << 30)
 
 
@@ -45,7 +47,7 @@ def test_the_farm_asks_its_workers_now_and_then(monkeypatch):
     heard = []
     start_ray(FarmConfig(workers=1, threads=1))
     try:
-        farm = dispatcher.Farm(1, Machine("cpu", "CPU", 1), 60)
+        farm = dispatcher.Farm(FarmConfig(threads=1), Machine("cpu", "CPU", 1))
         farm.enter(lambda workers: heard.extend(worker["memory"] for worker in workers))
         end = time.monotonic() + 60
         while max(heard, default=0) < 3 and time.monotonic() < end:
