@@ -189,6 +189,8 @@ class Silent:
 
     def note(self, line: str) -> None: ...
 
+    def log(self, line: str) -> None: ...
+
 
 def mean(values: list[float]) -> float:
     """Mean of the numbers among them."""
