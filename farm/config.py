@@ -106,6 +106,7 @@ RANGES = {
     "method.alpha": (0, 1),
     "method.until": (0, 1),
     "method.adain_until": (0, 1),
+    "method.paint": (0, 32),
     "method.texels": (0.25, 64),
     "noise.texels": (0.25, 64),
     "farm.workers": (1, 10_000),

@@ -55,6 +55,9 @@ class MethodConfig:
     unify: str = key("fill+mean", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
     until: float = key(1.0, "fraction of the steps with attention and injection across frames")
     adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
+    paint: int = key(
+        0, "frames whose finished pictures all others take what they show of the same places from; 0: none"
+    )
     texels: float = key(4.0, "texels per feature pixel, linear: the scene's budget is (texels × layer resolution)²")
 
 

@@ -13,6 +13,7 @@ from renderer.attention import Injection, KeyframeFeatures, KeyframePass, attend
 from renderer.manifest import frame_hash
 from renderer.network import Network
 from renderer.noise import hash_key, hashed_normal, screen_keys
+from renderer.paint import paint
 from renderer.plan import Plan
 from renderer.sampling import guide
 from renderer.stage import Stage
@@ -133,9 +134,22 @@ class FrameRenderer(Stage):
         """The pictures uint8 [n, H, W, 3] of latents [n, C, h, w]."""
         return self.network.decode(latents)
 
-    def decode(self, frames: Sequence[int], latents: Tensor) -> list[str]:
-        """Decode and write these frames' pictures; returns the sha256 of each one's pixels."""
+    def decode(
+        self, frames: Sequence[int], latents: Tensor, painters: Sequence[int], paints: NDArray[np.uint8]
+    ) -> list[str]:
+        """Decode and write these frames' pictures; returns the sha256 of each one's pixels.
+
+        painters: the frames that paint all others, and paints, their pictures uint8 [K, H, W, 3].
+        """
         pictures = self.pictures(latents)
+        if painters:
+            shots = [self.painter(painter) for painter in painters]
+            pictures = np.stack(
+                [
+                    paint(picture, paints, self.shot(frame), shots, self.geometry)
+                    for frame, picture in zip(frames, pictures, strict=True)
+                ]
+            )
         for frame, picture in zip(frames, pictures, strict=True):
             write_png(self.plan.picture_path(frame), picture)
         return [frame_hash(picture) for picture in pictures]

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from renderer.arrays import load_arrays
@@ -117,7 +117,7 @@ def render(
 
 def render_per_frame(plan: Plan, executor: Executor, progress: Progress, books: Books) -> Plan:
     """The same render with every frame on its own, from one noise, for the comparison. It looks at the same G-buffers."""
-    method = replace(plan.config.method, name="per_frame", keyframes=0, adain_until=0.0)
+    method = replace(plan.config.method, name="per_frame", keyframes=0, adain_until=0.0, paint=0)
     config = replace(plan.config, method=method, noise=NoiseConfig(kind="fixed"))
     alone = replace(plan, config=config, keyframes=0, pictures=plan.work / "per_frame")
     decode(alone, executor, progress, denoise(alone, executor, progress, books))
@@ -171,7 +171,7 @@ def denoise(
     chunks = plan.chunks()
     background = torch.cat(_in_order(executor.run(plan, "background", [(chunk,) for chunk in chunks])))
     latents = draw_noise(plan, executor, 0) * scheduler.init_noise_sigma
-    chosen = fixed_keyframes(plan, executor)
+    chosen = [] if method.choose == "random" else fixed_keyframes(plan, executor, plan.keyframes)
 
     with open_checkpoints(plan, scheduler, progress, books) as checkpoints:
         done, latents = checkpoints.resume(latents) if checkpoints else (0, latents)
@@ -201,9 +201,15 @@ def denoise(
 def preview(plan: Plan, executor: Executor, latents: Tensor) -> None:
     """Write a clip of some frames, spread over all of them: a glance that costs the same however long the clip is."""
     frames = sheet_times(plan.frames, PREVIEW_FRAMES)
-    chunks = [frames[i : i + plan.config.chunk] for i in range(0, len(frames), plan.config.chunk)]
-    pictures = _in_order(executor.run(plan, "pictures", [(latents[chunk],) for chunk in chunks]))
-    write_mp4(plan.preview_path, chain.from_iterable(pictures), plan.config.fps * len(frames) / plan.frames)
+    pictures = draw_pictures(plan, executor, latents[frames])
+    write_mp4(plan.preview_path, pictures, plan.config.fps * len(frames) / plan.frames)
+
+
+def draw_pictures(plan: Plan, executor: Executor, latents: Tensor) -> NDArray[np.uint8]:
+    """The pictures uint8 [n, H, W, 3] of some frames' latents [n, C, h, w]."""
+    calls = [(part,) for part in latents.split(plan.config.chunk)] if len(latents) else []
+    parts = _in_order(executor.run(plan, "pictures", calls))
+    return np.concatenate(parts) if parts else np.zeros((0, plan.size[1], plan.size[0], 3), np.uint8)
 
 
 def draw_noise(plan: Plan, executor: Executor, draw: int) -> Tensor:
@@ -211,12 +217,12 @@ def draw_noise(plan: Plan, executor: Executor, draw: int) -> Tensor:
     return torch.cat(_in_order(executor.run(plan, "noise", [(chunk, draw) for chunk in plan.chunks()])))
 
 
-def fixed_keyframes(plan: Plan, executor: Executor) -> list[int]:
-    """The keyframes of a method that keeps them over the whole render; none where they are drawn anew at each step."""
-    if plan.keyframes and plan.config.method.choose == "coverage":
+def fixed_keyframes(plan: Plan, executor: Executor, count: int) -> list[int]:
+    """So many frames that stand for all others over the whole render."""
+    if count and plan.config.method.choose == "coverage":
         facing = _in_order(executor.run(plan, "facing", [(chunk,) for chunk in plan.chunks()]))
-        return covering_keyframes(np.concatenate(facing), plan.keyframes)
-    return even_keyframes(plan.frames, plan.keyframes) if plan.config.method.choose == "even" else []
+        return covering_keyframes(np.concatenate(facing), count)
+    return even_keyframes(plan.frames, count)
 
 
 def open_checkpoints(
@@ -239,8 +245,11 @@ def decode(
     hashes = dict(books.hashes) if books else {}
     chunks = [chunk for chunk in plan.chunks() if not all(frame in hashes for frame in chunk)]
     progress.phase("decoding", plan.frames, plan.frames - sum(map(len, chunks)))
+    painters = fixed_keyframes(plan, executor, plan.config.method.paint) if chunks else []
+    paints = draw_pictures(plan, executor, latents[painters])
+    calls = [(chunk, latents[list(chunk)], painters, paints) for chunk in chunks]
     try:
-        for i, found in executor.run(plan, "decode", [(chunk, latents[list(chunk)]) for chunk in chunks]):
+        for i, found in executor.run(plan, "decode", calls):
             made = list(zip(chunks[i], found, strict=True))
             hashes |= made
             if books:

@@ -12,6 +12,7 @@ from renderer.correspondence import Correspondence, correspond, texel_samples, u
 from renderer.gbuffer import GBuffer, Geometry, control_image, facing_normals, gather
 from renderer.load import load_scene
 from renderer.noise import surface_keys
+from renderer.paint import Shot
 from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
 from renderer.scene import Scene
@@ -34,6 +35,7 @@ class Stage:
             self.geometry = geometry(self.scene, plan.config.scene, atlases(self.scene))
         self.arrays = functools.lru_cache(maxsize=256)(self._arrays)
         self.texels = functools.cache(self._texels)
+        self.painter = functools.cache(self.shot)
 
     def pose(self, frame: int) -> tuple[NDArray[np.float32], Caster]:
         """World vertices [V, 3] of a frame, and rays at them."""
@@ -108,6 +110,11 @@ class Stage:
         """A frame's correspondence at one feature level."""
         arrays = self.arrays(frame)
         return Correspondence(**{name: arrays[f"{name}/{level}"] for name in Correspondence.__dataclass_fields__})
+
+    def shot(self, frame: int) -> Shot:
+        """A frame's geometry at the size of its picture."""
+        vertices, caster = self.pose(frame)
+        return Shot(self.gbuffer(frame, self.plan.size, vertices, caster), vertices, caster)
 
     def facing(self, frames: Sequence[int]) -> NDArray[np.float32]:
         """How well each frame shows each texel of the coarsest feature level, [n, N], relative to one another; 0: not at all."""

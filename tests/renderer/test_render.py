@@ -267,3 +267,12 @@ def test_a_samplers_own_noise_is_that_of_the_surfaces(ready, scheduler):
     assert set(drawn) >= {0, 1, 2}
     assert len(drawn) == len(set(drawn)) * len(plan.chunks())
     assert torch.equal(denoise(plan, Scattered(), QUIET), latents)
+
+
+def test_painted_pictures_are_the_same_whoever_paints_them(ready, finished):
+    """Only pictures change, those of frames that see what a painter sees; each a function of its chunk and the painters'."""
+    config = replace(ready.config, method=replace(ready.config.method, paint=2))
+    plan = replace(ready, config=config)
+    hashes = decode(plan, Inline(), QUIET, finished[1])
+    assert len(set(hashes) & set(finished[0])) < 3
+    assert decode(plan, Scattered(), QUIET, finished[1]) == hashes

@@ -1,0 +1,137 @@
+import numpy as np
+import oracle
+import pytest
+import torch
+from toys import bent, rigid, shoot, still_life
+
+from renderer.paint import Shot, inner, paint, picture_sources, reproject
+from renderer.rasterise import Caster
+from renderer.unify import Sources, unify
+
+SIZE = (120, 96)
+GEOMETRY = still_life()
+EYES = [(1.0, 1.6, 4.0), (-1.5, 1.2, 3.6), (2.2, 1.4, 3.3), (0.2, 2.0, 3.0)]
+
+
+def make_shot(eye, vertices):
+    camera = oracle.look_at(eye, (0.0, 0.7, 0.0), fov=50)
+    return Shot(shoot(GEOMETRY, camera, vertices, SIZE), vertices, Caster(vertices, GEOMETRY.faces))
+
+
+SHOTS = [make_shot(eye, bent(GEOMETRY, 0.3 * number)) for number, eye in enumerate(EYES)]
+STILL = [make_shot(EYES[0], rigid(GEOMETRY, 0.4 * number)) for number in range(4)]
+
+
+def seen(shot):
+    """A picture uint8 [H, W, 3] that shows of each place what it always shows: a smooth function of its rest position."""
+    gbuffer = shot.gbuffer
+    place = gbuffer.point[..., :3] / np.linalg.norm(gbuffer.point[..., :3], axis=-1, keepdims=True)
+    near = gbuffer.point[..., :3] * np.exp(-np.linalg.norm(gbuffer.point[..., :3], axis=-1, keepdims=True) / 4)
+    place = np.where(gbuffer.object[..., None] == GEOMETRY.heroes, near, place)
+    hero = gbuffer.triangle >= 0
+    corners = GEOMETRY.rest[GEOMETRY.faces[gbuffer.triangle[hero]]]
+    place[hero] = np.einsum("pcx,pc->px", corners, gbuffer.barycentrics[hero])
+    return np.rint(127 + 100 * np.sin(2 * place + np.array([0, 1, 2]))).astype(np.uint8)
+
+
+def sources_of(number, keyframes, shots=SHOTS):
+    return picture_sources(shots[number], [shots[k] for k in keyframes], GEOMETRY)
+
+
+def painted(pictures, number, keyframes, shots=SHOTS):
+    painters = [shots[k] for k in keyframes]
+    return paint(pictures[number], np.stack([pictures[k] for k in keyframes]), shots[number], painters, GEOMETRY)
+
+
+def test_a_place_is_found_where_another_frame_shows_it():
+    """Sampling what another frame shows of a place gives what this one shows of it, to the error of a bilinear sample."""
+    pixel, weight, _ = reproject(SHOTS[0], SHOTS[2], GEOMETRY)
+    covered = weight.any(dim=1).numpy()
+    there = unify(torch.from_numpy(seen(SHOTS[2])).reshape(-1, 3).float(), Sources(pixel, weight, weight.any(dim=1)))
+    error = np.abs(there.numpy() - seen(SHOTS[0]).reshape(-1, 3).astype(float)).max(axis=1)
+    obj = SHOTS[0].gbuffer.object.ravel()
+    for number in range(GEOMETRY.heroes + 2):
+        mine = covered & (obj == number)
+        assert mine.sum() > 50, number
+        assert np.quantile(error[mine], 0.99) < 12, number
+
+
+def test_a_frame_finds_itself():
+    pixel, weight, density = reproject(SHOTS[1], SHOTS[1], GEOMETRY)
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    place = torch.from_numpy(np.stack([x.ravel(), y.ravel()], axis=1)).float()
+    covered = weight.any(dim=1)
+    found = unify(place, Sources(pixel, weight, covered))
+    assert (found - place)[covered].abs().max() < 2e-2
+    assert torch.equal(covered, torch.from_numpy(inner(SHOTS[1].gbuffer.object, 2).ravel() >= 0))
+    assert (density > 0).all()
+
+
+def test_what_is_hidden_is_not_found():
+    """A keyframe behind the scene sees other sides of it: nothing that both see differs in what it shows."""
+    behind = make_shot((0.0, 1.2, -4.0), bent(GEOMETRY, 0.0))
+    hero = SHOTS[0].gbuffer.triangle.ravel() >= 0
+    _, weight, _ = reproject(SHOTS[0], behind, GEOMETRY)
+    assert weight.any(dim=1).numpy()[hero].mean() < 0.15
+    _, weight, _ = reproject(SHOTS[0], SHOTS[3], GEOMETRY)
+    assert weight.any(dim=1).numpy()[hero].mean() > 0.5
+
+
+def test_rows_sum_to_one_or_nothing():
+    sources, worth = sources_of(1, [0, 2, 3])
+    assert sources.index.shape == sources.weight.shape == (SIZE[0] * SIZE[1], 12)
+    assert sources.index.max() < 3 * SIZE[0] * SIZE[1]
+    torch.testing.assert_close(sources.weight.sum(dim=1), sources.covered.float())
+    assert (worth.ravel()[~sources.covered] == 0).all()
+    assert worth.min() >= 0
+    assert worth.max() == 1
+
+
+def test_a_steady_clip_stays():
+    pictures = [seen(shot) for shot in SHOTS]
+    for number in (1, 2):
+        error = np.abs(painted(pictures, number, [0, 3]).astype(int) - pictures[number])
+        assert np.quantile(error, 0.99) < 12
+        assert error.mean() < 1
+
+
+def test_flicker_goes_where_keyframes_see():
+    """Frames that differ in a colour each are one colour, on heroes and dome, where the paint is worth everything."""
+    pictures = [np.full((SIZE[1], SIZE[0], 3), 60 * number, np.uint8) for number in range(4)]
+    sources, worth = sources_of(2, [1], STILL)
+    result = painted(pictures, 2, [1], STILL)
+    for number in (0, 1, 3):
+        sure = (worth > 0.99) & (STILL[2].gbuffer.object == number)
+        assert sure.sum() > 50, number
+        assert (np.abs(result[sure].astype(int) - 60) <= 2).all(), number
+    assert (result[~sources.covered.reshape(worth.shape).numpy()] == 120).all(), "what no keyframe sees stays"
+
+
+def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
+    """Light that differs from frame to frame is kept there; a pattern that does is taken from the keyframe."""
+    ground = STILL[0].gbuffer.object == GEOMETRY.heroes
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    shadows = [40 * np.exp(-((x - 40 - 15 * number) ** 2 + (y - 80) ** 2) / 800) for number in range(2)]
+    pattern = 20.0 * ((x + y) % 2)
+    clip = [np.repeat((120 - shadows[0] + pattern)[..., None], 3, 2), np.repeat((120 - shadows[1])[..., None], 3, 2)]
+    pictures = [np.rint(picture).astype(np.uint8) for picture in clip]
+    result = painted(pictures, 1, [0], STILL)
+    _, worth = sources_of(1, [0], STILL)
+    inside = (worth > 0.99) & ground & (y > SIZE[1] - 20) & (y < SIZE[1] - 6) & (x > 12) & (x < SIZE[0] - 12)
+    assert inside.sum() > 200
+    detail = result[..., 0] - pictures[1][..., 0].astype(float)
+    assert np.corrcoef(detail[inside], pattern[inside])[0, 1] > 0.95
+    moved = result[..., 0].astype(float) - pictures[1][..., 0] - (pattern - 10)
+    assert np.abs(moved[inside]).mean() < 0.4 * np.abs((shadows[0] - shadows[1])[inside]).mean()
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2])
+def test_inner_against_loops(distance):
+    objects = np.random.default_rng(0).random((9, 11)) < 0.04
+    found = inner(objects.astype(np.int32), distance)
+    for row in range(9):
+        for column in range(11):
+            window = objects[
+                max(row - distance, 0) : row + distance + 1, max(column - distance, 0) : column + distance + 1
+            ]
+            assert found[row, column] == (objects[row, column] if len(np.unique(window)) == 1 else -1)
