@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jobs.pocket.dataset import Dataset
+from jobs.pocket.dataset import Dataset, views
 from jobs.pocket.networks import Critic, placed
 from jobs.pocket.team import Team, cosine
 
@@ -20,14 +20,12 @@ def train(team: Team, data: Dataset, seconds: float, steps: int = 0) -> Critic:
     for step, total in team.steps(seconds, steps):
         for group in optimizer.param_groups:
             group["lr"] = RATE * cosine(step, total)
-        rows = torch.randint(len(data), (BATCH,), device=team.device)
-        images = data.images[rows].float().div_(255)
-        images = images + torch.randn_like(images) * 0.03 * torch.rand(BATCH, 1, 1, 1, device=team.device)
+        images, hero, wanted, _ = views(data, BATCH, smallest=1.0)
         with torch.autocast(team.device.type, dtype=torch.bfloat16):
             mask, logits = critic(images.contiguous(memory_format=torch.channels_last))
-        loss = F.binary_cross_entropy_with_logits(mask.float(), data.hero[rows].float())
+        loss = F.binary_cross_entropy_with_logits(mask.float(), hero.float()) + disagreement(mask, hero)
         for i, part in enumerate(logits):
-            loss = loss + 0.5 * F.cross_entropy(part.float(), data.labels[rows, i])
+            loss = loss + 0.5 * F.cross_entropy(part.float(), wanted[:, i])
         optimizer.zero_grad()
         loss.backward()
         team.average_gradients(parameters)
@@ -35,9 +33,16 @@ def train(team: Team, data: Dataset, seconds: float, steps: int = 0) -> Critic:
     return critic.eval().requires_grad_(False)
 
 
+def disagreement(mask: Tensor, hero: Tensor) -> Tensor:
+    """One minus the overlap, made smooth, of mask logits with true masks [B, 1, h, w]: a thin hero counts as much as a big one."""
+    found, true = torch.sigmoid(mask.float()).flatten(1), hero.float().flatten(1)
+    both = (found * true).sum(1)
+    return 1 - ((both + 1) / (found.sum(1) + true.sum(1) - both + 1)).mean()
+
+
 @torch.no_grad()
 def silhouettes(critic: Critic, images: Tensor) -> Tensor:
-    """Hero masks [B, 1, H/4, W/4] (bool) that the critic sees in images [B, 3, H, W] in [0, 1]."""
+    """Hero masks [B, 1, H/2, W/2] (bool) that the critic sees in images [B, 3, H, W] in [0, 1]."""
     return torch.cat([critic(part)[0] > 0 for part in images.split(64)])
 
 

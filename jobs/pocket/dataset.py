@@ -19,13 +19,19 @@ from jobs.pocket.team import Team
 MATERIAL_WEIGHTS = {"plastic": 2.2, "fur": 2.2, "knit": 1.7, "metallic": 1.5, "checker": 1.4, "dots": 1.4}
 ENVIRONMENT_WEIGHTS = {"plain": 1.8}
 PLAIN_STYLE, DAYLIGHT = 0.62, 0.5  # shares of pictures that are no painting, and that have no mood
-MASK_SCALE = 4
+ALIKE = (
+    4  # pictures in a row of one material and style: what is told apart must be learnt from thousands of combinations
+)
+MASK_SCALE = 2
+NOISE = 0.04  # of the pictures that networks learn to see from, at most
+HARDLY = 0.02  # a hero that covers less of a window is not asked for its material
+UNASKED = -100  # a label that losses leave out
 CAPTIONS = 3  # per picture
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """images [N, 3, R, R] and control [N, 1, R, R] uint8, hero masks [N, 1, R/4, R/4] bool, labels [N, 7] in the
+    """images [N, 3, R, R] and control [N, 1, R, R] uint8, hero masks [N, 1, R/2, R/2] bool, labels [N, 7] in the
     order of `Labels`."""
 
     images: Tensor
@@ -37,13 +43,41 @@ class Dataset:
         return len(self.images)
 
 
+def views(data: Dataset, count: int, smallest: float = 0.625) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Random pictures to learn to see from: images [count, 3, S, S] in [0, 1], a little noisy, hero masks, labels [count, 7]
+    and the pictures' numbers [count].
+
+    All show one random square window, at least `smallest` of a side, mirrored half the time. A material that the window hardly
+    shows is UNASKED.
+    """
+    rows = torch.randint(len(data), (count,), device=data.images.device)
+    side = data.images.shape[-1]
+    eighth = side // 8
+    window = int(torch.randint(round(smallest * 8), 9, ())) * eighth
+    y, x = (int(i) * MASK_SCALE for i in torch.randint((side - window) // MASK_SCALE + 1, (2,)))
+    inside = lambda of, scale: of[rows, :, y // scale : (y + window) // scale, x // scale : (x + window) // scale]  # noqa: E731
+    images, hero = inside(data.images, 1).float().div_(255), inside(data.hero, MASK_SCALE)
+    if torch.rand(()) < 0.5:
+        images, hero = images.flip(-1), hero.flip(-1)
+    images = images + torch.randn_like(images) * NOISE * torch.rand(count, 1, 1, 1, device=images.device)
+    labels = data.labels[rows]
+    labels[hero.float().mean((1, 2, 3)) < HARDLY, 0] = UNASKED
+    return images, hero, labels, rows
+
+
+def _look(rng: random.Random) -> tuple[str, str]:
+    """A material and a style."""
+    material = rng.choices(MATERIAL_NAMES, [MATERIAL_WEIGHTS.get(m, 1.0) for m in MATERIAL_NAMES])[0]
+    return material, "render" if rng.random() < PLAIN_STYLE else rng.choice(STYLE_NAMES[1:])
+
+
 @torch.no_grad()
 def render(
     count: int, seed: int, device: torch.device, resolution: int = 256, batch: int = 32, seconds: float = float("inf")
 ) -> Dataset:
     """`count` random pictures, or as many of them as `seconds` allow; the seed decides them all.
 
-    A batch shares material, place, light and style, not shapes and cameras.
+    A batch shares place and light, `ALIKE` pictures in a row material and style; shapes and cameras are each picture's own.
     """
     began = time.time()
     generator = torch.Generator(device).manual_seed(seed)
@@ -63,22 +97,17 @@ def render(
             break
         done = start + batch
         part = slice(start, start + batch)
-        material = rng.choices(MATERIAL_NAMES, [MATERIAL_WEIGHTS.get(m, 1.0) for m in MATERIAL_NAMES])[0]
         environment = rng.choices(ENVIRONMENT_NAMES, [ENVIRONMENT_WEIGHTS.get(e, 1.0) for e in ENVIRONMENT_NAMES])[0]
         moods = lighting.moods(environment)
         mood = "day" if rng.random() < DAYLIGHT else rng.choice(moods[1:])
-        style = "render" if rng.random() < PLAIN_STYLE else rng.choice(STYLE_NAMES[1:])
-        pictures = world.render(heroes[part], material, environment, mood, style, generator, resolution)
+        looks = [_look(rng) for _ in range(1 if batch % ALIKE else batch // ALIKE)]
+        pictures = world.render(heroes[part], looks, environment, mood, generator, resolution)
         images[part] = (pictures.image * 255 + 0.5).to(torch.uint8)
         control[part] = (pictures.control * 255 + 0.5).to(torch.uint8)
         hero[part] = F.avg_pool2d(pictures.hero, MASK_SCALE) > 0.5
-        named = (
-            MATERIAL_NAMES.index(material),
-            ENVIRONMENT_NAMES.index(environment),
-            LIGHT_NAMES.index(mood),
-            STYLE_NAMES.index(style),
-        )
-        labels[part, :4] = torch.tensor(named, device=device)
+        place = ENVIRONMENT_NAMES.index(environment), LIGHT_NAMES.index(mood)
+        named = [(MATERIAL_NAMES.index(material), *place, STYLE_NAMES.index(style)) for material, style in looks]
+        labels[part, :4] = torch.tensor(named, device=device).repeat_interleave(batch // len(looks), 0)
         labels[part, 4], labels[part, 5], labels[part, 6] = pictures.colour, pictures.backdrop, heroes[part].family
     return Dataset(images[:done], control[:done], hero[:done], labels[:done])
 

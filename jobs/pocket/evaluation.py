@@ -3,7 +3,6 @@ and what it costs."""
 
 import random
 import time
-from collections import defaultdict
 
 import torch
 from PIL import Image
@@ -49,21 +48,24 @@ def generate(
 
 
 def recognition(pocket: Pocket, images: Tensor, data: Dataset) -> dict:
-    """Shares of pictures in which the judge sees what the labels say, in all and per material and environment."""
-    visible = data.hero.float().mean((1, 2, 3)) >= HERO_AREA
+    """Shares of pictures in which the judge sees what the labels say, in all, of those that are no painting, and for every
+    material and environment; overlap of the critic's silhouettes with the true ones. None where there is no such picture."""
+    area = data.hero.float().mean((1, 2, 3))
+    visible, unpainted = area >= HERO_AREA, data.labels[:, QUESTIONS.index("style")] == STYLE_NAMES.index("render")
+    share = lambda values, where: round(values[where].float().mean().item(), 4) if where.any() else None  # noqa: E731
     seen = judge.classify(pocket.judge, pocket.coder, images)
     result: dict = {}
     for i, question in enumerate(QUESTIONS):
-        right = (seen[question] == data.labels[:, i])[visible].float()
-        result[question] = round(right.mean().item(), 4)
+        right = seen[question] == data.labels[:, i]
+        result[question] = share(right, visible)
         if question in ("material", "environment"):
-            groups = defaultdict(list)
-            for label, correct in zip(data.labels[visible, i].tolist(), right.tolist(), strict=True):
-                groups[NAMES[question][label]].append(correct)
-            result[f"per {question}"] = {name: round(sum(v) / len(v), 3) for name, v in sorted(groups.items())}
-    area = visible & (data.hero.float().mean((1, 2, 3)) < 0.9)
+            result[f"{question} unpainted"] = share(right, visible & unpainted)
+            named = {name: visible & (data.labels[:, i] == label) for label, name in enumerate(NAMES[question])}
+            result[f"per {question}"] = {name: share(right, where) for name, where in named.items() if where.any()}
     found = critic.silhouettes(pocket.critic, images)
-    result["silhouette IoU"] = round(critic.overlap(found, data.hero)[area].mean().item(), 4)
+    overlap, bounded = critic.overlap(found, data.hero), visible & (area < 0.9)
+    result["silhouette IoU"] = share(overlap, bounded)
+    result["silhouette IoU unpainted"] = share(overlap, bounded & unpainted)
     return result
 
 

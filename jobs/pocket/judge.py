@@ -11,13 +11,13 @@ from transformers import CLIPModel
 
 from jobs.pocket import networks, tokenizer
 from jobs.pocket.captions import article
-from jobs.pocket.dataset import Dataset
+from jobs.pocket.dataset import Dataset, views
 from jobs.pocket.team import Team, cosine
 from jobs.pocket.words import ANYTHING, COLOURS, ENVIRONMENTS, LIGHTS, MATERIALS, STYLES
 
 BATCH, RATE = 512, 1.2e-3
 CONTRAST = 0.5  # weight of the contrast with whole captions beside the four questions
-PATCHES = 0.5  # weight of what every patch has to tell
+PATCHES = 1.0  # weight of what every patch has to tell
 QUESTIONS = ("material", "environment", "light", "style")
 SHARPNESS = 60.0  # the scale of likeness is at most this
 
@@ -90,24 +90,20 @@ def train(team: Team, data: Dataset, ids: Tensor, coder, seconds: float, steps: 
     for step, total in team.steps(seconds, steps):
         for group in optimizer.param_groups:
             group["lr"] = RATE * cosine(step, total)
-        rows = torch.randint(len(data), (BATCH,), device=team.device)
-        images, hero = data.images[rows].float().div_(255), data.hero[rows]
-        if rng.random() < 0.5:
-            images, hero = images.flip(-1), hero.flip(-1)
-        images = images + torch.randn_like(images) * 0.04 * torch.rand(BATCH, 1, 1, 1, device=team.device)
+        images, hero, wanted, rows = views(data, BATCH)
         asked = [[rng.choice(phrases) for phrases in answers(q, rng.choice(ANYTHING))] for q in QUESTIONS]
         prompts = tokenizer.encode(coder, [prompt for question in asked for phrase in question for prompt in phrase])
         captions = ids[rows, torch.randint(ids.shape[1], (BATCH,), device=team.device)].long()
         with torch.autocast(team.device.type, dtype=torch.bfloat16):
             seen, tokens = look(model, images)
             told = embed_ids(model, torch.cat([torch.tensor(prompts, device=team.device), captions]))
-            loss = PATCHES * patches(tokens, hero, data.labels[rows, 0], data.labels[rows, 1])
+            loss = PATCHES * patches(tokens, hero, data.labels[rows, 0], wanted[:, 1])
         scale = model.logit_scale.exp().clamp(max=SHARPNESS)
         likeness = scale * seen @ told.T
         sizes = [[len(phrase) for phrase in question] for question in asked]
         per_question = likeness[:, : len(prompts)].split([sum(s) for s in sizes], 1)
         for i, (part, groups) in enumerate(zip(per_question, sizes, strict=True)):
-            loss = loss + F.cross_entropy(score(part, groups), data.labels[rows, i])
+            loss = loss + F.cross_entropy(score(part, groups), wanted[:, i])
         pairs, same = likeness[:, len(prompts) :], torch.arange(BATCH, device=team.device)
         loss = loss + CONTRAST * (F.cross_entropy(pairs, same) + F.cross_entropy(pairs.T, same)) / 2
         optimizer.zero_grad()

@@ -1,6 +1,6 @@
 """The networks of the embedded model, all but the critics stock classes of diffusers and transformers.
 
-Sizes are chosen together: 44 MB in fp16 for everything that ships, self-attention at 32², 16² and 8² on the way down and up, and
+Sizes are chosen together: 45 MB in fp16 for everything that ships, self-attention at 32², 16² and 8² on the way down and up, and
 about 5 GMAC for one evaluation of UNet and ControlNet at 256².
 """
 
@@ -17,7 +17,7 @@ from jobs.pocket.tokenizer import TEXT_LENGTH
 
 TEXT_WIDTH = 192
 LATENT_CHANNELS, LATENT_SCALE = 4, 8
-JUDGE_SIZE = 128  # the judge looks at pictures halved to 128²
+JUDGE_SIZE = 160  # the side of the pictures that the judge looks at
 
 
 def autoencoder() -> Any:  # these classes of diffusers have no types
@@ -93,39 +93,45 @@ def judge(vocabulary: int) -> Any:
     """A small image-text embedding in CLIP's own layout."""
     text = _text_config(vocabulary, 96, 2, 4).to_dict()
     vision = {
-        "hidden_size": 144, "intermediate_size": 432, "num_hidden_layers": 4, "num_attention_heads": 3, "image_size": JUDGE_SIZE,
+        "hidden_size": 144, "intermediate_size": 432, "num_hidden_layers": 5, "num_attention_heads": 3, "image_size": JUDGE_SIZE,
         "patch_size": 8, "hidden_act": "quick_gelu",
     }  # fmt: skip
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
 
 
+def _convolution(a: int, b: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+
+
+def _separable(a: int, b: int, size: int, stride: int = 1) -> list[nn.Module]:
+    """A convolution of each channel, then one across them: wide fields for few parameters (after MobileNet)."""
+    depthwise = nn.Conv2d(a, a, size, stride, size // 2, groups=a, bias=False)
+    return [depthwise, nn.BatchNorm2d(a), nn.Conv2d(a, b, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+
+
 class Critic(nn.Module):
-    """A small convolutional network that finds the hero and tells what is seen: the yardstick of silhouettes, and,
-    by its
+    """A small U-shaped network that finds the hero and tells what is seen: the yardstick of silhouettes and, by its
     features, the autoencoder's perceptual loss."""
 
     channels = (3, 24, 48, 96, 128)
+    context, width = 160, 40
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(),
-                nn.Conv2d(b, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(),
-            )
-            for a, b in zip(self.channels, self.channels[1:], strict=False)
-        )  # fmt: skip
-        self.mask = nn.Sequential(
-            nn.Conv2d(sum(self.channels[2:]), 64, 1),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3, 1, 1),
-            nn.ReLU(),
-            nn.Conv2d(64, 1, 1),
+        pairs = list(zip(self.channels, self.channels[1:], strict=False))
+        stages = [nn.Sequential(*_convolution(a, b, 2), *_convolution(b, b)) for a, b in pairs]
+        far = nn.Sequential(
+            *_separable(self.channels[-1], self.context, 3, 2), *_separable(self.context, self.context, 5)
         )
+        self.stages = nn.ModuleList([*stages, far])
+        self.lateral = nn.ModuleList(nn.Conv2d(c, self.width, 1) for c in (*self.channels[1:], self.context))
+        self.merge = nn.ModuleList(nn.Sequential(*_convolution(self.width, self.width)) for _ in stages)
+        self.mask = nn.Conv2d(self.width, 1, 1)
         self.sizes = [len(words.MATERIALS), len(words.ENVIRONMENTS), len(words.LIGHTS), len(words.STYLES)]
-        self.labels = nn.Linear(2 * self.channels[-1], sum(self.sizes))
+        self.labels = nn.Linear(self.channels[-1] + 2 * self.context, sum(self.sizes))
 
     def features(self, images: Tensor) -> list[Tensor]:
+        """What the stages find, at a half to 1/32 of the size of images [B, 3, H, W] in [0, 1]."""
         found, x = [], images * 2 - 1
         for stage in self.stages:
             x = stage(x)
@@ -133,17 +139,22 @@ class Critic(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mask logits [B, 1, H/4, W/4] and logits of material, environment, light and style for images [B, 3, H,
+        """Mask logits [B, 1, H/2, W/2] and logits of material, environment, light and style for images [B, 3, H,
         W] in [0, 1]."""
         found = self.features(images)
-        size = found[1].shape[-2:]
-        mask = self.mask(torch.cat([F.interpolate(f, size=size, mode="bilinear") for f in found[1:]], 1))
-        last = found[-1]
-        weight = (
-            F.interpolate(torch.sigmoid(mask.detach().float()), size=last.shape[-2:], mode="area").to(last.dtype) + 1e-3
-        )
-        hero = (last * weight).sum((2, 3)) / weight.sum((2, 3))
-        return mask, self.labels(torch.cat([hero, last.mean((2, 3))], 1)).split(self.sizes, 1)
+        x = self.lateral[-1](found[-1])
+        for finer, lateral, merge in zip(found[-2::-1], self.lateral[-2::-1], self.merge, strict=True):
+            x = merge(F.interpolate(x, size=finer.shape[-2:], mode="bilinear") + lateral(finer))
+        mask = self.mask(x)
+        near, far = found[-2:]
+        hero = [_mean_where(f, torch.sigmoid(mask.detach().float())) for f in (near, far)]
+        return mask, self.labels(torch.cat([*hero, far.mean((2, 3))], 1)).split(self.sizes, 1)
+
+
+def _mean_where(features: Tensor, share: Tensor) -> Tensor:
+    """Mean [B, C] of features [B, C, h, w] over what a finer map [B, 1, H, W] in [0, 1] marks."""
+    weight = F.interpolate(share, size=features.shape[-2:], mode="area").to(features.dtype) + 1e-3
+    return (features * weight).sum((2, 3)) / weight.sum((2, 3))
 
 
 class Discriminator(nn.Module):

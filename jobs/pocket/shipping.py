@@ -89,17 +89,24 @@ def write_vocabulary(folder: Path) -> None:
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary, indent=1) + "\n")
 
 
-def load(folder: Path, device: torch.device) -> Pocket:
-    """The shipped folder, float32, ready to evaluate."""
-    coder = tokenizer.load(folder / "tokenizer")
-    denoiser = Denoiser(len(coder))
+def load_model(folder: Path, device: torch.device) -> tuple[Denoiser, Any]:
+    """Denoiser and autoencoder of a shipped folder, float32."""
+    denoiser = Denoiser(len(tokenizer.load(folder / "tokenizer")))
     denoiser.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     denoiser.controlnet = ControlNetModel.from_pretrained(folder / "controlnet", torch_dtype=torch.float32)
     denoiser.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    vae: Any = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    return _ready(denoiser, device), _ready(vae, device)
+
+
+def load(folder: Path, device: torch.device) -> Pocket:
+    """The shipped folder, float32, ready to evaluate."""
     critic = Critic()
     critic.load_state_dict(load_file(folder / CRITIC))
-    vae: Any = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    judge: Any = CLIPModel.from_pretrained(folder / "judge", dtype=torch.float32)
-    for part in (denoiser, vae, judge, critic):
-        part.to(device).eval().requires_grad_(False)
-    return Pocket(denoiser, vae, judge, critic, coder)
+    judge = CLIPModel.from_pretrained(folder / "judge", dtype=torch.float32)
+    denoiser, vae = load_model(folder, device)
+    return Pocket(denoiser, vae, _ready(judge, device), _ready(critic, device), tokenizer.load(folder / "tokenizer"))
+
+
+def _ready(part: Any, device: torch.device) -> Any:
+    return part.to(device).eval().requires_grad_(False)

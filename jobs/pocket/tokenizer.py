@@ -48,8 +48,9 @@ def build(folder: Path) -> None:
     bpe.train_from_iterator(corpus, trainer)
     model = json.loads(bpe.to_str())["model"]
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
-    tokens = sorted(model["vocab"], key=model["vocab"].get)
-    tokens += [c + "</w>" for c in alphabet if c + "</w>" not in model["vocab"]]
+    # The trainer numbers letters in another order in every process; a token's number has to name it for good.
+    letters = alphabet + [c + "</w>" for c in alphabet]
+    tokens = letters + sorted(set(model["vocab"]) - set(letters))
     vocabulary = {token: i for i, token in enumerate([*tokens, START, END])}
     coder: Any = CLIPTokenizer
     coder(vocab=vocabulary, merges=merges, model_max_length=TEXT_LENGTH).save_pretrained(folder)

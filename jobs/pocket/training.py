@@ -56,10 +56,13 @@ def train(team: Team, settings: Settings) -> None:
     output = Path(settings.output)
     if team.leads:
         output.mkdir(parents=True, exist_ok=True)
-        tokenizer.build(output / "tokenizer")
+        if not settings.start:
+            tokenizer.build(output / "tokenizer")
     team.synchronize()
-    coder = tokenizer.load(output / "tokenizer")
-    if settings.compile and team.leads:
+    words_of = (Path(settings.start) if settings.start else output) / "tokenizer"
+    coder = tokenizer.load(words_of)
+    instruments_only = bool(settings.start) and settings.renew == "instruments"
+    if settings.compile and team.leads and not instruments_only:
         context = multiprocessing.get_context("spawn")
         for part in ("autoencoder", "denoiser"):
             context.Process(target=precompile, args=(part, settings.batch // team.size, len(coder))).start()
@@ -70,8 +73,8 @@ def train(team: Team, settings: Settings) -> None:
     team.log(len(data), "pictures rendered by each of", team.size)
     if team.leads:
         evaluation.sheet(data.images[: 48 * 32 : 32].float() / 255, 8).save(output / "pictures.png")
-    captions = Captions(data, output / "tokenizer", settings.seed * 1000 + team.rank)
-    given = shipping.load(Path(settings.start), team.device) if settings.start else None
+    captions = Captions(data, words_of, settings.seed * 1000 + team.rank)
+    given = shipping.load(Path(settings.start), team.device) if settings.start and not instruments_only else None
     eye = given.critic if given else stage(
         team, output / "critic.pt", networks.Critic, lambda: critic.train(team, data, settings.critic_s, settings.critic_steps)
     )  # fmt: skip
@@ -81,6 +84,10 @@ def train(team: Team, settings: Settings) -> None:
         team, output / "judge.pt", lambda: networks.judge(len(coder)),
         lambda: judge.train(team, data, ids, coder, settings.judge_s, settings.judge_steps),
     )  # fmt: skip
+    if instruments_only:
+        denoiser, vae = shipping.load_model(Path(settings.start), team.device)
+        finish(team, Pocket(denoiser, vae, referee, eye, coder), settings)
+        return
     vae = given.vae if given else stage(
         team, output / "autoencoder.pt", networks.autoencoder,
         lambda: autoencoding.train(team, data, eye, settings.autoencoder_s, settings.compile, settings.autoencoder_steps),
@@ -100,16 +107,17 @@ def train(team: Team, settings: Settings) -> None:
             given.denoiser.state_dict() if given else None, settings.diffusion_steps, settings.batch, output / "diffusion.pt",
         ),
     )  # fmt: skip
-    if team.leads:
-        pocket = Pocket(denoiser, vae, referee, eye, coder)
-        shipping.save(Path(settings.model), pocket)
-        team.log("saved", settings.model)
-        if settings.heldout:
-            finish(team, pocket, settings)
+    finish(team, Pocket(denoiser, vae, referee, eye, coder), settings)
 
 
 def finish(team: Team, pocket: Pocket, settings: Settings) -> None:
-    """Figures and an unselected grid of held-out scenes, at the default guidance and around it."""
+    """Write the folder; figures and an unselected grid of held-out scenes, at the default guidance and around it."""
+    if not team.leads:
+        return
+    shipping.save(Path(settings.model), pocket)
+    team.log("saved", settings.model)
+    if not settings.heldout:
+        return
     held = dataset.render(settings.heldout, settings.seed * 1000 + 999, team.device, batch=4)
     output = Path(settings.output)
     evaluation.sheet(held.images[:48].float() / 255, 8).save(output / "true.png")

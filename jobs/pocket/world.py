@@ -1,7 +1,9 @@
 """One batch of the procedural world: heroes, camera, material, place, light and style come together in pictures
 with control images."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,14 +39,17 @@ class Pictures:
 
 def render(
     shapes: Shapes,
-    material: str,
+    looks: Sequence[tuple[str, str]],
     environment: str,
     mood: str,
-    style: str,
     generator: torch.Generator,
     resolution: int = 256,
 ) -> Pictures:
-    """Pictures of these heroes, all of one material in one place, light and style; colours and cameras vary."""
+    """Pictures of these heroes, all in one place and light; each look, a material and a style, is that of an equal share of
+    them. Colours and cameras vary.
+
+    Places take most of the kernels' launches and shapes most of their time: many looks cost little.
+    """
     draws = Draws(len(shapes), generator)
     floor = shapes.floor
     grounded = draws.chance(GROUNDED, 1)
@@ -57,9 +62,15 @@ def render(
     lights = lighting.light(draws, place, setting, mood, azimuth)
     shadow, occlusion = _visibility(shapes, hits, lights)
     colour = _surroundings(place, setting, view, hits, grounded, floor, lights, mood, shadow, occlusion)
-    surface = _surface(draws, material, view, hits, resolution)
-    hero_colour = lighting.shade(surface, hits.normal, view.rays, lights, shadow, occlusion)
-    colour = torch.where(hits.hero[..., None], hero_colour, colour)
+    heroes, hues = [], []
+    for part, (material, _) in _shares(len(shapes), looks):
+        of = lambda batch, part=part: _pick(batch, part)  # noqa: E731
+        surface = _surface(Draws(part.stop - part.start, generator), material, of(view), of(hits), resolution)
+        heroes.append(
+            lighting.shade(surface, hits.normal[part], view.rays[part], of(lights), shadow[part], occlusion[part])
+        )
+        hues.append(surface.colour if surface.colour is not None else torch.full_like(backdrop[part], NO_COLOUR))
+    colour = torch.where(hits.hero[..., None], torch.cat(heroes), colour)
     if mood == "fog":
         air = mix(lights.horizon, torch.ones_like(lights.horizon), torch.full_like(lights.horizon[..., :1], 0.25))
         depth = (hits.distance - view.eye.norm(dim=-1, keepdim=True) * 0.75).clamp(0, 30)
@@ -71,9 +82,25 @@ def render(
     colour = (colour / (1 + 0.12 * colour)).clamp(0, 1) ** (1 / 1.15)
     pixels = lambda x: x.unflatten(1, (resolution, resolution)).movedim(-1, 1)  # noqa: E731
     image, hero, control = pixels(colour), pixels(hits.hero[..., None].float()), pixels(control[..., None])
-    image = styles.stylise(style, image, control, pixels(hits.normal) * hero, generator).clamp(0, 1)
-    hue = surface.colour if surface.colour is not None else torch.full_like(backdrop, NO_COLOUR)
-    return Pictures(image, control, hero, hue, backdrop)
+    normal = pixels(hits.normal) * hero
+    painted = [
+        styles.stylise(style, image[part], control[part], normal[part], generator)
+        for part, (_, style) in _shares(len(shapes), looks)
+    ]
+    return Pictures(torch.cat(painted).clamp(0, 1), control, hero, torch.cat(hues), backdrop)
+
+
+def _shares(count: int, looks: Sequence[tuple[str, str]]) -> Iterator[tuple[slice, tuple[str, str]]]:
+    """Equal runs of `count` pictures and the look of each."""
+    assert count % len(looks) == 0, f"{count} pictures, {len(looks)} looks"
+    share = count // len(looks)
+    return ((slice(i * share, (i + 1) * share), look) for i, look in enumerate(looks))
+
+
+def _pick(batch: Any, part: slice) -> Any:
+    """Some pictures of a batch of views, hits or lights; a tensor that all pictures share stays as it is."""
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(batch, **{name: x[part] for name, x in tensors.items() if isinstance(x, Tensor) and len(x) > 1})
 
 
 def _place(draws: Draws, environment: str) -> tuple[Place, Tensor]:

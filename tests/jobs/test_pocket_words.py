@@ -2,12 +2,15 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 from jobs.pocket import tokenizer, words
 from jobs.pocket.captions import MATERIAL_NAMES, Labels, canonical, caption
 from renderer import vocabulary
+
+SHIPPED = Path(vocabulary.__file__).parent / "pocket"
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,16 @@ def test_help_lists_every_kind(file):
     assert all(kind in text for kind in vocabulary.KINDS)
     assert max(map(len, text.splitlines())) <= 100
     assert "{" not in text
+
+
+def test_a_number_names_its_token_for_good(tmp_path):
+    """The trainer's own numbers change from run to run; those of the shipped model came from another run, and another rule."""
+    vocabularies = []
+    for name in ("first", "second"):
+        tokenizer.build(tmp_path / name)
+        vocabularies.append(tokenizer.load(tmp_path / name).get_vocab())
+    assert vocabularies[0] == vocabularies[1]
+    assert vocabularies[0].keys() == tokenizer.load(SHIPPED / "tokenizer").get_vocab().keys()
 
 
 def test_the_tokenizer_keeps_whole_words(tmp_path):

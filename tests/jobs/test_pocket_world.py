@@ -119,7 +119,7 @@ def test_pictures_follow_their_seed_and_the_convention():
     assert ((control == 0) | (control >= 0.095)).all()
     assert (control.amax((1, 2, 3)) >= 0.495).all()
     assert (control.amax((1, 2, 3)) <= 1).all()
-    hero = torch.nn.functional.interpolate(first.hero.float(), scale_factor=4) > 0
+    hero = torch.nn.functional.interpolate(first.hero.float(), scale_factor=dataset.MASK_SCALE) > 0
     assert (control[hero] > 0).float().mean() > 0.9
     assert first.hero.any(3).any(2).all()
 
@@ -128,7 +128,7 @@ def test_pictures_follow_their_seed_and_the_convention():
 def test_styles_and_moods_draw_finite_pictures(style):
     heroes = shapes.sample(1, seeded(2))
     for mood in lighting.OUTDOORS[:: 2 if style == "render" else 6]:
-        pictures = world.render(heroes, "zebra", "meadow", mood, style, seeded(4), RESOLUTION)
+        pictures = world.render(heroes, [("zebra", style)], "meadow", mood, seeded(4), RESOLUTION)
         assert torch.isfinite(pictures.image).all()
         assert 0.02 < pictures.image.std() < 0.6
 
@@ -139,3 +139,34 @@ def test_the_kernel_is_the_reference():
     heroes = shapes.sample(64, seeded(0, "cuda"))
     points = torch.randn(64, 3000, 3, generator=seeded(1, "cuda"), device="cuda") * 0.7
     torch.testing.assert_close(sdf.distance(heroes.rows, points), sdf._distance(heroes.rows, points), atol=1e-5, rtol=0)
+
+
+def test_each_look_is_that_of_its_share_of_the_pictures():
+    heroes = shapes.sample(4, seeded(3))
+    looks = [("leaves", "render"), ("lava", "pixel art")]
+    pictures = world.render(heroes, looks, "studio", "day", seeded(4), RESOLUTION)
+    red, green, _ = (pictures.image * pictures.hero).sum((2, 3)).T
+    assert (green > red).tolist() == [True, True, False, False]
+    blocks = pictures.image.unfold(2, styles.PIXEL, styles.PIXEL).unfold(3, styles.PIXEL, styles.PIXEL).flatten(4)
+    spread = blocks.std(-1).amax((1, 2, 3))
+    assert (spread < 1e-6).tolist() == [False, False, True, True]
+
+
+def test_windows_of_pictures_keep_their_masks_and_ask_only_for_what_they_show():
+    side = 64
+    hero = torch.zeros(1, 1, side // dataset.MASK_SCALE, side // dataset.MASK_SCALE, dtype=torch.bool)
+    hero[..., :8, :8] = True  # in a corner: many windows do not see it
+    images = hero.repeat_interleave(dataset.MASK_SCALE, 2).repeat_interleave(dataset.MASK_SCALE, 3).expand(1, 3, -1, -1)
+    data = dataset.Dataset(images.to(torch.uint8) * 255, images[:, :1].to(torch.uint8), hero, torch.full((1, 7), 5))
+    torch.manual_seed(0)
+    asked = set()
+    for _ in range(30):
+        seen, mask, labels, _ = dataset.views(data, 3)
+        pooled = torch.nn.functional.avg_pool2d(seen.mean(1, keepdim=True), dataset.MASK_SCALE) > 0.5
+        assert torch.equal(pooled, mask)
+        hidden = mask.float().mean((1, 2, 3)) < dataset.HARDLY
+        assert torch.equal(labels[:, 0] == dataset.UNASKED, hidden)
+        assert (labels[:, 1:] == 5).all()
+        asked.add(bool(hidden[0]))
+    assert asked == {True, False}
+    assert (data.labels == 5).all()
