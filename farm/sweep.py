@@ -65,8 +65,8 @@ def run_on(
                 ended(futures[future], future.result())
         except BaseException:  # somebody wants an end: those that run get an error, the others never begin
             pool.shutdown(wait=False, cancel_futures=True)
-            workshop.close()
-            raise
+            workshop.dismiss()
+            raise  # when all threads have ended: Ray ends the process where it is ended under a call
 
 
 def attempt(render: Callable[[str, Workshop], Path], name: str, workshop: Workshop) -> Outcome:

@@ -84,9 +84,12 @@ class Workshop:
 
     def close(self) -> None:
         """End what was started; whatever still runs ends with an error."""
-        if self.config.name == "inline":
-            return
+        if self.config.name != "inline":
+            self.dismiss()
+            stop_ray()
+
+    def dismiss(self) -> None:
+        """Whoever waits for workers gets an error, now and later."""
         with self.opening:
             if self.farm is not None:
                 self.farm.close()
-            stop_ray()
