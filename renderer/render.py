@@ -24,8 +24,10 @@ from renderer.outputs import write_outputs
 from renderer.plan import Plan
 from renderer.sampling import (
     GivenNoise,
+    UnforeseenError,
     covering_keyframes,
     even_keyframes,
+    foresee,
     make_scheduler,
     normalise_latents,
     predict_clean,
@@ -55,7 +57,7 @@ class Executor(Protocol):
 
     def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Any:
         """Call `method` once and leave the result with the workers. What is returned stands for it in later arguments,
-        and may be used by `readers` calls."""
+        and may be used by `readers` calls; the result itself may be yet to come."""
         ...
 
 
@@ -163,12 +165,16 @@ def denoise(
 ) -> Tensor:
     """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step.
 
+    The keyframes of a step are known before: their chunks go first in the step before, and as soon as these are done the next
+    keyframe pass begins, beside the chunks that are left. That is exact wherever a step treats frames alike and apart, see
+    `foresee`; latent normalisation looks at the first frame, too, whose chunk then goes along. A sampler that draws noise draws it
+    for all frames at once, so there the next pass waits for the whole step.
+
     books: of the render whose checkpoint, in the work folder, this goes on from and renews after every step.
     show: given the predicted clean latents, float32 [F, C, h, w], after the steps of PREVIEWS.
     """
-    config, method = plan.config, plan.config.method
+    method, chunks = plan.config.method, plan.chunks()
     scheduler = make_scheduler(plan.spec, plan.steps)
-    chunks = plan.chunks()
     background = torch.cat(_in_order(executor.run(plan, "background", [(chunk,) for chunk in chunks])))
     latents = draw_noise(plan, executor, 0) * scheduler.init_noise_sigma
     chosen = [] if method.choose == "random" else fixed_keyframes(plan, executor, plan.keyframes)
@@ -176,26 +182,82 @@ def denoise(
     with open_checkpoints(plan, scheduler, progress, books) as checkpoints:
         done, latents = checkpoints.resume(latents) if checkpoints else (0, latents)
         progress.phase("denoising", len(scheduler.timesteps), done)
+        early: tuple[Tensor, Any] | None = None
         for step, t in enumerate(scheduler.timesteps[done:], done):
             x = scheduler.scale_model_input(latents, t)
-            timestep, fraction = t.item(), step / len(scheduler.timesteps)
-            keyframes, features = [], None
-            if plan.keyframes and fraction < method.until:
-                keyframes = chosen or random_keyframes(config.seed, step, plan.frames, plan.keyframes)
-                features = executor.keep(plan, "keyframe_features", (timestep, keyframes, x[keyframes]), len(chunks))
-            calls = [(timestep, chunk, x[list(chunk)], keyframes, features) for chunk in chunks]
-            prediction = torch.cat(_in_order(_advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks))))
+            adain = step / len(scheduler.timesteps) < method.adain_until
+            keyframes, upcoming = (keyframes_at(plan, scheduler, chosen, number) for number in (step, step + 1))
+            if early is not None:
+                assert same_bits(early[0], x[keyframes]), "a step treats frames alike and apart"
+                features = early[1]
+            else:
+                features = share(plan, executor, t, keyframes, x[keyframes]) if keyframes else None
+            awaited = {*upcoming, *([0] if adain else [])}
+            order = sorted(range(len(chunks)), key=lambda i: awaited.isdisjoint(chunks[i]))
+            calls = [(t.item(), chunks[i], x[list(chunks[i])], keyframes, features) for i in order]
+            prediction, early = torch.empty_like(latents), None
+            for position, part in _advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks)):
+                prediction[list(chunks[order[position]])] = part
+                awaited -= set(chunks[order[position]])
+                if upcoming and early is None and not awaited:
+                    early = begin_early(plan, executor, scheduler, step, prediction, latents, background, upcoming)
             if show and step + 1 in {math.ceil(part * plan.steps) for part in PREVIEWS}:
                 show(predict_clean(scheduler, x, t, prediction))
             if checkpoints:
                 checkpoints.settle()
             with GivenNoise(partial(draw_noise, plan, executor, step + 1)):
                 latents = scheduler.step(prediction, t, latents).prev_sample
-            if fraction < method.adain_until:
+            if adain:
                 latents = normalise_latents(latents, background)
             if checkpoints:
                 checkpoints.save(step + 1, latents)
     return latents
+
+
+def keyframes_at(plan: Plan, scheduler: Any, chosen: list[int], step: int) -> list[int]:
+    """The keyframes of a step, none where every frame is on its own. chosen: those of all steps, if any are."""
+    steps = len(scheduler.timesteps)
+    if not plan.keyframes or step >= steps or step / steps >= plan.config.method.until:
+        return []
+    return chosen or random_keyframes(plan.config.seed, step, plan.frames, plan.keyframes)
+
+
+def share(plan: Plan, executor: Executor, t: Tensor, keyframes: list[int], x: Tensor) -> Any:
+    """The keyframes' features for all chunks. x: the sampler's input at the keyframes, [K, C, h, w]."""
+    return executor.keep(plan, "keyframe_features", (t.item(), keyframes, x), len(plan.chunks()))
+
+
+def begin_early(
+    plan: Plan,
+    executor: Executor,
+    scheduler: Any,
+    step: int,
+    prediction: Tensor,
+    latents: Tensor,
+    background: Tensor,
+    upcoming: list[int],
+) -> tuple[Tensor, Any] | None:
+    """The keyframe pass of the next step while some frames' predictions of this one are still to come: the sampler's input at the
+    next keyframes, [K, C, h, w], and what stands for their features. None where the step draws noise.
+
+    upcoming: the next keyframes; the prediction is there for them, and for the first frame where latents are normalised.
+    """
+    adain = step / len(scheduler.timesteps) < plan.config.method.adain_until
+    frames = [0, *upcoming] if adain else upcoming
+    try:
+        apart, seen = foresee(scheduler, prediction, scheduler.timesteps[step], latents, frames)
+    except UnforeseenError:
+        return None
+    if adain:
+        seen = normalise_latents(seen, background[frames])[1:]
+    t = scheduler.timesteps[step + 1]
+    x = apart.scale_model_input(seen, t)
+    return x, share(plan, executor, t, upcoming, x)
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Are these float32 tensors equal, with NaN equal to itself?"""
+    return torch.equal(a.view(torch.int32), b.view(torch.int32))
 
 
 def preview(plan: Plan, executor: Executor, latents: Tensor) -> None:

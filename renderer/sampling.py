@@ -1,6 +1,7 @@
 """The sampler's side of a render, all frames at once and in float32: scheduler, keyframe schedule, latent normalisation."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffusers
@@ -33,6 +34,37 @@ class GivenNoise(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.draw() if func is torch.randn else func(*args, **(kwargs or {}))
+
+
+class UnforeseenError(RuntimeError):
+    """A step that needs more than the frames it is asked about."""
+
+
+def foresee(
+    scheduler: Any, prediction: Tensor, t: Tensor, latents: Tensor, frames: Sequence[int]
+) -> tuple[Any, Tensor]:
+    """What a step will make of some frames, before the predictions of the others are known: a scheduler of these frames alone,
+    after the step, and their latents [n, C, h, w].
+
+    scheduler: of all frames, before the step, which leaves it as it is. prediction, latents: [F, C, h, w], read at these frames
+    only. The bits are those of stepping all frames together, as a sampler's step is arithmetic element by element and its memory
+    (whatever is shaped like the latents) is as well. Raises UnforeseenError where the step draws noise, which is drawn for all
+    frames at once.
+    """
+    shape, chosen = latents.shape, list(frames)
+
+    def of_frames(value: Any) -> Any:
+        if isinstance(value, list):
+            return [of_frames(item) for item in value]
+        return value[chosen] if isinstance(value, Tensor) and value.shape == shape else value
+
+    def draw() -> Tensor:
+        raise UnforeseenError
+
+    apart = copy.copy(scheduler)
+    vars(apart).update({name: of_frames(value) for name, value in vars(scheduler).items()})
+    with GivenNoise(draw):
+        return apart, apart.step(prediction[chosen], t, latents[chosen]).prev_sample
 
 
 def random_keyframes(seed: int, step: int, frames: int, keyframes: int) -> list[int]:

@@ -22,6 +22,7 @@ from renderer.render import (
     render,
     survey,
 )
+from renderer.sampling import UnforeseenError
 from renderer.video import read_png
 
 NETWORKS = NetworkCache()  # one model for all tests of this file
@@ -51,6 +52,24 @@ class Scattered(Inline):
             if key not in self.workers:
                 self.workers[key] = FrameRenderer(plan, self.networks)
             yield position, getattr(self.workers[key], method)(*arguments[position])
+
+
+class Watched(Inline):
+    """Writes down in which order chunks are computed and keyframe passes asked for: (timestep, frames)."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = []
+
+    def run(self, plan, method, arguments):
+        for position, value in super().run(plan, method, arguments):
+            if method == "predict":
+                self.log.append(("chunk", arguments[position][0], arguments[position][1]))
+            yield position, value
+
+    def keep(self, plan, method, arguments, readers):
+        self.log.append(("keyframes", *arguments[:2]))
+        return InlineExecutor.keep(self, plan, method, arguments, readers)
 
 
 def prepared(config, folder, executor):
@@ -267,6 +286,31 @@ def test_a_samplers_own_noise_is_that_of_the_surfaces(ready, scheduler):
     assert set(drawn) >= {0, 1, 2}
     assert len(drawn) == len(set(drawn)) * len(plan.chunks())
     assert torch.equal(denoise(plan, Scattered(), QUIET), latents)
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++", "EulerAncestralDiscreteScheduler"])
+def test_the_next_keyframe_pass_begins_as_soon_as_it_can(small, tmp_path, monkeypatch, scheduler):
+    """Once its keyframes and the first frame are through a step, if the step draws no noise; no bit depends on when."""
+    model = replace(small().model, scheduler=scheduler)
+    config = small(frames=12, steps=8, model=model)
+    executor = Watched()
+    plan = prepared(config, tmp_path, executor)
+    found = denoise(plan, executor, QUIET)
+    early = []
+    for step in range(1, 8):
+        position = [i for i, entry in enumerate(executor.log) if entry[0] == "keyframes"][step]
+        keyframes = executor.log[position][2]
+        before = [chunk for kind, _, chunk in executor.log[:position] if kind == "chunk"][6 * (step - 1) :]
+        needed = {frame // 2 for frame in keyframes} | ({0} if step <= 4 else set())
+        early.append(len(before) == len(needed) < 6)
+        assert sorted({frame // 2 for chunk in before for frame in chunk}) == sorted(needed) or len(before) == 6
+    assert all(early) == any(early) == (scheduler == "dpm++")
+
+    def never(*_):
+        raise UnforeseenError
+
+    monkeypatch.setattr("renderer.render.foresee", never)
+    assert torch.equal(denoise(plan, Inline(), QUIET), found)
 
 
 def test_painted_pictures_are_the_same_whoever_paints_them(ready, finished):

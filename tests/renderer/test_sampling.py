@@ -9,8 +9,10 @@ from renderer.model import SCHEDULERS, model_spec
 from renderer.sampling import (
     MIN_BACKGROUND,
     GivenNoise,
+    UnforeseenError,
     covering_keyframes,
     even_keyframes,
+    foresee,
     guide,
     make_scheduler,
     normalise_latents,
@@ -41,6 +43,48 @@ def test_all_frames_at_once_are_stepped_as_each_on_its_own(checkpoint, name):
         assert torch.equal(torch.cat(single), latents)
         assert latents.dtype == torch.float32
     assert latents.isfinite().all()
+
+
+MORE_SCHEDULERS = (
+    "DEISMultistepScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+)
+NOISY_SCHEDULERS = ("DDPMScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler")
+
+
+@pytest.mark.parametrize("name", [*SCHEDULERS, *MORE_SCHEDULERS])
+def test_some_frames_are_foreseen_to_the_bit(checkpoint, name):
+    """At sizes that no vector unit divides, with the other frames' predictions unknown, and with latent normalisation."""
+    scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler=name)), 5)
+    frames, chosen = 7, [0, 2, 3, 6]
+    background = random(frames, 13, 9) > -1
+    latents = random(frames, 4, 13, 9) * scheduler.init_noise_sigma
+    for step, t in enumerate(scheduler.timesteps):
+        scheduler.scale_model_input(latents, t)
+        prediction = random(frames, 4, 13, 9, seed=step + 1)
+        known = torch.full_like(prediction, torch.nan)
+        known[chosen] = prediction[chosen]
+        apart, seen = foresee(scheduler, known, t, latents, chosen)
+        latents = scheduler.step(prediction, t, latents).prev_sample
+        assert torch.equal(seen, latents[chosen])
+        latents = normalise_latents(latents, background)
+        assert torch.equal(normalise_latents(seen, background[chosen]), latents[chosen])
+        if step + 1 < len(scheduler.timesteps):
+            t = scheduler.timesteps[step + 1]
+            scaled = apart.scale_model_input(latents[chosen], t)
+            assert torch.equal(scaled, scheduler.scale_model_input(latents, t)[chosen])
+
+
+@pytest.mark.parametrize("name", NOISY_SCHEDULERS)
+def test_a_step_that_draws_noise_is_not_foreseen(checkpoint, name):
+    scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler=name)), 5)
+    latents, t = random(3, 4, 8, 8), scheduler.timesteps[0]
+    scheduler.scale_model_input(latents, t)
+    with pytest.raises(UnforeseenError):
+        foresee(scheduler, latents, t, latents, [1])
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
