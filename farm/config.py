@@ -41,11 +41,19 @@ class OutputConfig:
 
 
 @dataclass(kw_only=True)
+class ExportConfig:
+    texture: bool = key(
+        False, "also texture/*.png, the clip's appearance baked into UV, and textured.glb that wears it"
+    )
+
+
+@dataclass(kw_only=True)
 class SubmitConfig(RenderConfig):
     """One render, who computes it, and where it goes."""
 
     farm: FarmConfig = field(default_factory=FarmConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None =
     plan, scene = make_plan(config, folder, machine.device, config.farm.threads, shared)
     new = manifest(plan, machine, list(scene.notes))
     found = check_output(folder, new)
-    wanted = ["video.mp4", "compare.mp4"] if config.output.compare else ["video.mp4"]
+    extras = {"compare.mp4": config.output.compare, "textured.glb": config.export.texture}
+    wanted = ["video.mp4", *(name for name, wanted in extras.items() if wanted)]
     if found.state == "complete" and all((folder / name).exists() for name in wanted):
         return folder / "video.mp4"
     for note in scene.notes:
@@ -56,7 +57,8 @@ def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None =
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
             from renderer.render import render
 
-            render(plan, folder, workers, watch, config.output.compare, books, workshop.turn(plan.stage))
+            turn = workshop.turn(plan.stage)
+            render(plan, folder, workers, watch, config.output.compare, config.export.texture, books, turn)
             watch.stop()  # before Ray's end, which is no part of writing
         books.write(state="complete", finished=now(), timings=watch.timings)
         shutil.rmtree(folder / WORK)

@@ -24,7 +24,10 @@ INTERVAL = 1.0  # seconds between two writings of a manifest at least, while fra
 SHARE = 0.05  # and of the time that they take at most
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "embreex", "ray")
 # What we write, beside the manifest. Without a manifest, any of these belongs to someone else.
-PRODUCTS = ("frames", "video.mp4", "contact_sheet.png", "guides.mp4", "compare.mp4", "texture.mp4", "metrics.json")
+PRODUCTS = (
+    "frames", "video.mp4", "contact_sheet.png", "guides.mp4", "compare.mp4", "texture.mp4", "texture", "textured.glb",
+    "metrics.json",
+)  # fmt: skip
 
 
 class Frame(TypedDict):

@@ -18,6 +18,7 @@ from renderer.atlas import Texels
 from renderer.checkpoint import Checkpoints
 from renderer.config import NoiseConfig
 from renderer.errors import SceneError
+from renderer.export import export_texture
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books
 from renderer.outputs import write_outputs
@@ -92,13 +93,20 @@ class InlineExecutor:
 
 
 def render(
-    plan: Plan, folder: Path, executor: Executor, progress: Progress, compare: bool, books: Books, turn: Turn
+    plan: Plan,
+    folder: Path,
+    executor: Executor,
+    progress: Progress,
+    compare: bool,
+    texture: bool,
+    books: Books,
+    turn: Turn,
 ) -> None:
     """A whole render, from the set-up that has begun to the files in its folder.
 
-    compare: also render every frame on its own, for compare.mp4. books: of this render; frames that they hold, and what an
-    earlier run of it has left in the work folder, are not made again. turn: held while G-buffers are made, by one render at a
-    time of those that share them.
+    compare: also render every frame on its own, for compare.mp4. texture: also export the clip's texture and a GLB that wears
+    it. books: of this render; frames that they hold, and what an earlier run of it has left in the work folder, are not made
+    again. turn: held while G-buffers are made, by one render at a time of those that share them.
     """
     plan = survey(plan, executor, progress)
     books.write(model_loads=executor.prepare(plan))
@@ -112,9 +120,12 @@ def render(
     else:
         progress.phase("decoding", plan.frames, plan.frames)
     per_frame = render_per_frame(plan, executor, progress, books) if compare else None
-    progress.phase("writing", plan.frames + 5 + compare)
+    progress.phase("writing", plan.frames + 5 + compare + texture)
     texels = unwrap(plan, executor, progress)
     write_outputs(plan, texels, folder, progress.advance, per_frame)
+    if texture:
+        export_texture(plan, texels, folder)
+        progress.advance()
 
 
 def render_per_frame(plan: Plan, executor: Executor, progress: Progress, books: Books) -> Plan:

@@ -132,7 +132,7 @@ def test_a_whole_render_and_its_folder(small, finished, tmp_path):
     plan, _ = make_plan(small(), tmp_path / "clip", "cpu", 1)
     phases = Phases()
     books = Books(tmp_path / "clip", new_manifest({"prompt": "", "seed": 0}, {}, "CPU", []))
-    render(plan, tmp_path / "clip", Inline(), phases, compare=False, books=books, turn=nullcontext())
+    render(plan, tmp_path / "clip", Inline(), phases, compare=False, texture=False, books=books, turn=nullcontext())
     hashes = [sha256 for _, sha256 in sorted(books.hashes.items())]
     assert hashes == finished[0]
     assert len(set(hashes)) == 5
