@@ -41,6 +41,14 @@ class OutputConfig:
 
 
 @dataclass(kw_only=True)
+class NotifyConfig:
+    """Who hears, as JSON, of a render that has failed and of the end of all."""
+
+    url: str | None = key(None, "http(s) address to POST to when a render fails and when all have ended")
+    command: str | None = key(None, "shell command that gets the same on stdin")
+
+
+@dataclass(kw_only=True)
 class ExportConfig:
     texture: bool = key(
         False, "also texture/*.png, the clip's appearance baked into UV, and textured.glb that wears it"
@@ -54,6 +62,7 @@ class SubmitConfig(RenderConfig):
     farm: FarmConfig = field(default_factory=FarmConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,10 @@ def validate(config: SubmitConfig) -> None:
     check_device(config.model.device)
     if config.output.dir == "":
         raise ConfigError("output='': expected a folder")
+    if config.notify.url is not None and not re.match("https?://[^/]", config.notify.url):
+        raise ConfigError(
+            f"notify.url={show(config.notify.url)}: expected an address that begins with https:// or http://"
+        )
     if config.farm.address is not None and config.farm.name != "cluster":
         raise ConfigError(f"farm.address={show(config.farm.address)} is a cluster's: expected farm=cluster")
 

@@ -136,6 +136,7 @@ class Farm:
         self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.numbers = itertools.count()
         self.renders: dict[int, Callable[[list[Worker]], None]] = {}
+        self.logs: dict[int, Callable[[str], None]] = {}
         self.homes: dict[Hashable, int] = {}
         self.loaded: dict[Hashable, Hashable] = {}
         self.waiting: list[Task] = []
@@ -148,9 +149,11 @@ class Farm:
 
     # What renders ask for, on their threads.
 
-    def enter(self, on_change: Callable[[list[Worker]], None]) -> int:
-        """The number of one render more. on_change: told {"pid", "node"} of its workers whenever that changes."""
+    def enter(self, on_change: Callable[[list[Worker]], None], log: Callable[[str], None]) -> int:
+        """The number of one render more. on_change: told {"pid", "node"} of its workers whenever that changes. log: given a
+        line for each of its calls that has ended."""
         render = next(self.numbers)
+        self.logs[render] = log
         self.inbox.put(lambda: self.begin(render, on_change))
         return render
 
@@ -178,7 +181,7 @@ class Farm:
 
     def leave(self, render: int) -> None:
         """A render has ended: what it still waits for is nobody's business any more."""
-        del self.renders[render]
+        del self.renders[render], self.logs[render]
         self.waiting = [task for task in self.waiting if task.call.render != render]
         for key in [key for key, made in self.passes.items() if made.task.call.render == render]:
             self.drop(key)
@@ -307,6 +310,7 @@ class Farm:
         seat.task = None
         # What is raised on a worker comes as a RayTaskError; every other error is Ray's own: worker, node or result are lost.
         cause = error.cause if isinstance(error, RayTaskError) else error
+        self.log(seat, task, cause)
         died = isinstance(error, RayError) and cause is error
         lost = task.carries is not None and isinstance(cause, (RayError, RuntimeError, OSError))
         if task.carries and lost and not isinstance(cause, OutOfMemoryError):
@@ -345,6 +349,13 @@ class Farm:
             made = self.passes[task.makes.key]
             made.error, made.waiting, readers = reason, [], made.waiting
             self.add(readers)
+
+    def log(self, seat: Seat, task: Task, cause: Exception | None) -> None:
+        """A line for the render whose call it was, unless it has left."""
+        if task.call.render in self.logs and seat.address:
+            who, seconds = f"{seat.address['node']} pid {seat.address['pid']}", time.monotonic() - seat.since
+            failed = f"  failed: {type(cause).__name__}: {one_line(cause)}" if cause else ""
+            self.logs[task.call.render](f"{task.method} {task.position}  {seconds:.3f} s  {who}{failed}")
 
     def answer(self, number: int, task: Task, value: Any) -> None:
         if task.makes:

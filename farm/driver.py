@@ -53,7 +53,7 @@ def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None =
         with ExitStack() as stack:
             workshop = workshop or stack.enter_context(Workshop(config.farm, machine))
             stack.enter_context(workshop.needing(plan.stage))
-            workers = stack.enter_context(workshop.executor(progress.workers))
+            workers = stack.enter_context(workshop.executor(progress.workers, progress.log))
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.
             from renderer.render import render
 

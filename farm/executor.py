@@ -20,9 +20,12 @@ NO_MODEL = ("survey", "make_gbuffers", "background", "facing", "noise", "unwrap"
 
 
 @contextmanager
-def take_part(farm: Farm, on_change: Callable[[list[Worker]], None]) -> Iterator["RayExecutor"]:
-    """Access for one render more. on_change: told {"pid", "node"} of its workers whenever that changes."""
-    render = farm.enter(on_change)
+def take_part(
+    farm: Farm, on_change: Callable[[list[Worker]], None], log: Callable[[str], None] = lambda line: None
+) -> Iterator["RayExecutor"]:
+    """Access for one render more. on_change: told {"pid", "node"} of its workers whenever that changes. log: given a line for
+    each of its calls that has ended."""
+    render = farm.enter(on_change, log)
     try:
         yield RayExecutor(farm, render)
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 STATUS = "status.json"
+LOG = "render.log"  # a line for every chunk
 DENOISING = 0.9  # of a render's time, about; the rest is decoding and writing
 WINDOW = 300.0  # seconds over which the pace of a submission is taken
 
@@ -67,7 +68,7 @@ class Entry:
 
     @property
     def share(self) -> float:
-        return 1.0 if self.state in ("complete", "failed") else self.status.share
+        return 1.0 if self.state in ("complete", "failed", "cancelled") else self.status.share
 
 
 def look(row: Mapping[str, Any], live: bool = True) -> Entry:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from farm import overview
-from farm.overview import Entry, Pace
+from farm.overview import LOG, Entry, Pace
 from farm.records import CONFIG, METRICS, PHASES
 from renderer.files import atomic
 from renderer.plan import WORK
@@ -27,7 +27,7 @@ SHARE = 0.05  # and of the time that they take at most
 TAIL = 4000  # characters of a log that the page shows
 PREVIEW = f"{WORK}/preview.mp4"  # Plan.preview_path
 CLIPS = {"clip": "video.mp4", "texture": "texture.mp4", "guides": "guides.mp4", "compare": "compare.mp4"}
-FILES = (*CLIPS.values(), "contact_sheet.png", "frames", "metrics.json", "manifest.json", "error.log")
+FILES = (*CLIPS.values(), "contact_sheet.png", "frames", "metrics.json", "manifest.json", LOG, "error.log")
 SIZE = ("resolution", "frames")  # told of each render by themselves
 
 Rows = Callable[[], Sequence[Mapping[str, Any]]]
@@ -154,7 +154,7 @@ def describe(entry: Entry, page: Path) -> dict[str, Any]:
     elif "clip" in found:
         found["preview"] = True
     if entry.state in ("failed", "stopped"):
-        found["log"] = tail(folder / "error.log")
+        found["log"] = tail(folder / "error.log") or tail(folder / LOG)
     return found
 
 

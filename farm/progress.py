@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from farm import overview
-from farm.overview import STATUS, Entry, Pace, Status, Worker
+from farm.overview import LOG, STATUS, Entry, Pace, Status, Worker
 from renderer.files import write_json
 
 INTERVAL = 0.2  # seconds between two writings of status.json at most
@@ -129,7 +130,8 @@ class Progress:
 
     The driver calls `phase` and `advance` on one thread, and `workers` on any, whenever the set of workers changes.
     Two phases mean something in status.json: "denoising" counts steps there, "decoding" counts finished frames.
-    name, screen: of a render in a sweep, which shares the screen with others. begun: called before the first phase.
+    name, screen: of a render in a sweep, which shares the screen with others. begun: called before the first phase. check:
+    called between two chunks; it may wait, or raise.
     """
 
     def __init__(
@@ -139,24 +141,27 @@ class Progress:
         name: str = "",
         screen: Screen | None = None,
         begun: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.screen, self.tell_begun = screen or Screen(), begun
+        self.screen, self.tell_begun, self.check = screen or Screen(), begun, check
         self.prefix = f"{name}: " if name else ""
         self.begun = self.phase_begun = time.monotonic()
         self.total = self.done = self.done_before = 0.0
-        self.path = folder / STATUS
+        self.path, self.log_path = folder / STATUS, folder / LOG
         self.status = Status(frames=frames)
         self.changed, self.ended = False, threading.Event()
-        self.writing = threading.Lock()
+        self.writing, self.logging = threading.Lock(), threading.Lock()
         self.writer = threading.Thread(target=self._write_changes, daemon=True)
 
     def phase(self, name: str, total: int, done: int = 0) -> None:
         """Begins a phase of `total` units, of which `done` are finished already (when resuming)."""
+        self.check()
         self.phase_begun = time.monotonic()
         self.total, self.done, self.done_before = total, done, done
         self.status.phase = name
+        before = f", {done} done before" if done else ""
+        self.log(f"{name} ({total}{before})")
         if not self.screen.drawn:
-            before = f", {done} done before" if done else ""
             self.note(f"{self.phase_begun - self.begun:7.1f} s  {self.prefix}{name} ({total}{before})")
         self._count()
         self._write()
@@ -167,6 +172,7 @@ class Progress:
     def advance(self, units: float = 1) -> None:
         """So many units more of the current phase are finished; a part of a unit counts too."""
         assert self.writer.ident, "advance() before phase()"
+        self.check()
         self.done += units
         self._count()
         self.changed = True
@@ -179,6 +185,11 @@ class Progress:
     def note(self, line: str) -> None:
         """A line for the person."""
         self.screen.note(line)
+
+    def log(self, line: str) -> None:
+        """A line for render.log, with the time. On any thread."""
+        with self.logging, contextlib.suppress(OSError), self.log_path.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + f"Z  {line}\n")
 
     def __enter__(self) -> Self:
         return self
@@ -195,6 +206,7 @@ class Progress:
             self.status.error = (
                 "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             )
+        self.log(self.status.error or "done")
         self._write()
 
     def _write_changes(self) -> None:

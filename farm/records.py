@@ -23,7 +23,7 @@ from renderer.files import atomic
 from renderer.manifest import Manifest
 
 NAME = "renders.parquet"
-State = Literal["waiting", "rendering", "complete", "failed"]
+State = Literal["waiting", "rendering", "complete", "failed", "cancelled"]
 
 PHASES = ("set-up", "G-buffers", "denoising", "decoding", "writing")
 METRICS = {
@@ -106,6 +106,12 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table = pa.Table.from_pylist([{column: printable(value) for column, value in row.items()} for row in rows], SCHEMA)
     with atomic(path) as part:
         pq.write_table(table, part)
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a table by name, the columns that it lacks as None. Raises OSError or ValueError where it is none of ours."""
+    found = pq.ParquetFile(path).read().to_pylist()
+    return {row["name"]: {column: row.get(column) for column in SCHEMA.names} for row in found}
 
 
 def lookup(tree: Mapping[str, Any], path: str) -> Any:

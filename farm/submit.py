@@ -11,11 +11,13 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from farm.records import State
     from farm.watch import Watch
     from farm.workshop import Workshop
 
@@ -63,21 +65,30 @@ def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitCon
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
-def single(config: SubmitConfig) -> Path:
-    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong."""
+def single(config: SubmitConfig, arguments: Sequence[str]) -> Path:
+    """Renders one configuration into its folder; returns the video's path. Raises UserError, or what else went wrong.
+
+    arguments: as the person typed them.
+    """
     from farm import records
-    from farm.watch import Watch  # brings pyarrow
+    from farm.watch import CancelledError, Watch  # brings pyarrow
 
     folder = Path(str(config.output.dir))
     name = folder.absolute().name
-    with Watch(folder, {name: records.row(name, "waiting", config)}, sweep=False) as watch:
+    rows = {name: records.row(name, "waiting", config)}
+    with Watch(folder, rows, False, typed(arguments, folder), config.notify) as watch:
         try:
             video = submit(config, name, watch)
         except Exception as error:
-            watch.tell(name, "failed", config, one_line(error))
+            watch.tell(name, "cancelled" if isinstance(error, CancelledError) else "failed", config, one_line(error))
             raise
         watch.tell(name, "complete", config)
         return video
+
+
+def typed(arguments: Sequence[str], folder: Path) -> list[str]:
+    """What the person would type to go on with what goes to `folder`."""
+    return [*(argument for argument in arguments if not argument.startswith("output=")), f"output={folder.absolute()}"]
 
 
 def submit(config: SubmitConfig, name: str, watch: "Watch", workshop: "Workshop | None" = None) -> Path:
@@ -94,11 +105,9 @@ def submit(config: SubmitConfig, name: str, watch: "Watch", workshop: "Workshop 
     try:
         from farm import driver  # brings Ray and torch, so it comes after everything that can be checked without them
 
-        def begun() -> None:
-            watch.tell(name, "rendering", config)
-            watch.page.start()
-
-        with Progress(folder, config.frames, name if workshop else "", watch.screen, begun) as progress:
+        shown, begun = name if workshop else "", partial(watch.tell, name, "rendering", config)
+        with Progress(folder, config.frames, shown, watch.screen, begun, partial(watch.check, name)) as progress:
+            watch.check(name)
             return driver.submit(config, progress, workshop)
     except KeyboardInterrupt as error:
         error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
@@ -123,9 +132,14 @@ def warnings(config: SubmitConfig) -> Iterator[str]:
             yield line
 
 
-def sweep(jobs: Sequence[Sequence[str]]) -> int:
-    """Renders all jobs on one farm, each into its own folder. One that fails fails alone. Returns the exit code."""
+def sweep(jobs: Sequence[Sequence[str]], arguments: Sequence[str], only: Collection[str] | None = None) -> int:
+    """Renders all jobs on one farm, each into its own folder. One that fails fails alone. Returns the exit code.
+
+    arguments: as the person typed them. only: names of those to render, where the others are to stay as they are.
+    """
     names = command.names(jobs)
+    jobs = [job for name, job in zip(names, jobs, strict=True) if only is None or name in only]
+    names = [name for name in names if only is None or name in only]
     outcomes: dict[str, Path | Exception] = {}
     configs: dict[str, SubmitConfig] = {}
     for name, job in zip(names, jobs, strict=True):
@@ -135,7 +149,7 @@ def sweep(jobs: Sequence[Sequence[str]]) -> int:
             report(error, name)
             outcomes[name] = error
     if configs:
-        render_all(names, configs, outcomes)
+        render_all(names, configs, outcomes, arguments, only is not None)
     for name in names:
         outcome = outcomes[name]
         print(f"{name}: failed, {one_line(outcome)}" if isinstance(outcome, Exception) else f"{name}: {outcome}")
@@ -145,15 +159,25 @@ def sweep(jobs: Sequence[Sequence[str]]) -> int:
     return FAILED if failures else 0
 
 
-def render_all(names: Sequence[str], configs: dict[str, SubmitConfig], outcomes: dict[str, Path | Exception]) -> None:
-    """The renders of a sweep that can begin. outcomes: what is known of the others; those of these are added."""
+def render_all(
+    names: Sequence[str],
+    configs: dict[str, SubmitConfig],
+    outcomes: dict[str, Path | Exception],
+    arguments: Sequence[str],
+    others: bool,
+) -> None:
+    """The renders of a sweep that can begin. outcomes: what is known of those that cannot; those of these are added.
+
+    others: whether the sweep has more renders, which stay as they are.
+    """
     from farm import records
     from farm.sweep import run
-    from farm.watch import Watch  # brings pyarrow
+    from farm.watch import CancelledError, Watch  # brings pyarrow
 
     folder = Path(os.path.commonpath([Path(str(config.output.dir)).absolute().parent for config in configs.values()]))
     make_folder(folder)
-    rows = {name: records.row(name, "waiting", config) for name, config in configs.items()}
+    rows = {name: records.row(name, "waiting", None) for name in names}
+    rows |= {name: records.row(name, "waiting", config) for name, config in configs.items()}
     rows |= {name: records.row(name, "failed", None, None, str(error)) for name, error in outcomes.items()}
 
     def render(name: str, workshop: "Workshop") -> Path:
@@ -162,14 +186,19 @@ def render_all(names: Sequence[str], configs: dict[str, SubmitConfig], outcomes:
     def ended(name: str, outcome: Path | Exception) -> None:
         outcomes[name] = outcome
         error = one_line(outcome) if isinstance(outcome, Exception) else None
-        watch.tell(name, "failed" if error else "complete", configs[name], error)
+        state: State = "cancelled" if isinstance(outcome, CancelledError) else "failed" if error else "complete"
+        watch.tell(name, state, configs[name], error)
         if isinstance(outcome, Exception):
             report(outcome, name)
         else:
             watch.screen.note(f"{name}: {outcome} ({len(outcomes)} of {len(names)})")
 
-    with Watch(folder, {name: rows[name] for name in names}, sweep=True) as watch:
-        run(configs, folder, render, ended)
+    before = records.read(folder / records.NAME) if others else {}
+    first, wanted = next(iter(configs.values())), set(configs)
+    with Watch(folder, before | rows, True, typed(arguments, folder), first.notify) as watch:
+        while wanted:
+            run({name: config for name, config in configs.items() if name in wanted}, folder, render, ended)
+            wanted = watch.take_again() & set(configs)
 
 
 def one_line(error: BaseException) -> str:
@@ -204,8 +233,8 @@ def main(arguments: Sequence[str]) -> int:
             print("---\n".join(map(OmegaConf.to_yaml, shown)), end="")
             return 0
         if given.multirun:
-            return sweep(jobs)
-        print(f"video: {single(prepare(jobs[0]))}")
+            return sweep(jobs, arguments)
+        print(f"video: {single(prepare(jobs[0]), arguments)}")
         return 0
     except BrokenPipeError:  # whoever read stdout has gone, as in `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,20 +2,45 @@
 
 import os
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farm import policy
 from farm.config import FarmConfig
 from farm.machine import Machine, start_ray, stop_ray
 from farm.overview import Worker
+from renderer.plan import Plan
 
 if TYPE_CHECKING:
     from farm.dispatcher import Farm
     from renderer.render import Executor
+
+
+class Logged:
+    """An executor in this process whose calls leave a line each in a render's log."""
+
+    def __init__(self, executor: "Executor", log: Callable[[str], None]):
+        self.executor, self.log = executor, log
+
+    def prepare(self, plan: Plan) -> int:
+        return self.executor.prepare(plan)
+
+    def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
+        begun = time.monotonic()
+        for position, value in self.executor.run(plan, method, arguments):
+            self.log(f"{method} {position}  {time.monotonic() - begun:.3f} s")
+            yield position, value
+            begun = time.monotonic()
+
+    def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Any:
+        begun = time.monotonic()
+        kept = self.executor.keep(plan, method, arguments, readers)
+        self.log(f"{method}  {time.monotonic() - begun:.3f} s")
+        return kept
 
 
 class Workshop:
@@ -45,12 +70,12 @@ class Workshop:
         return 1 if self.config.name == "inline" else policy.in_flight(self.machine.workers)
 
     @contextmanager
-    def executor(self, on_change: Callable[[list[Worker]], None]) -> Iterator["Executor"]:
-        """Who computes for one render. on_change: told its workers whenever they change."""
+    def executor(self, on_change: Callable[[list[Worker]], None], log: Callable[[str], None]) -> Iterator["Executor"]:
+        """Who computes for one render. on_change: told its workers whenever they change. log: given a line for each chunk."""
         if self.config.name != "inline":
             from farm.executor import take_part
 
-            with take_part(self.workers(), on_change) as executor:
+            with take_part(self.workers(), on_change, log) as executor:
                 yield executor
             return
         on_change([{"pid": os.getpid(), "node": "127.0.0.1"}])
@@ -58,7 +83,7 @@ class Workshop:
             from renderer.render import InlineExecutor  # torch loads here
 
             self.inline = InlineExecutor()
-        yield self.inline
+        yield Logged(self.inline, log)
 
     def workers(self) -> "Farm":
         with self.opening:

@@ -56,7 +56,7 @@ def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
     assert len(set(undisturbed)) == 5
     files = {path.name for path in tmp_path.iterdir()}
     made = {"frames", "video.mp4", "guides.mp4", "texture.mp4", "contact_sheet.png", "metrics.json", "manifest.json"}
-    assert files == {*made, "status.json"}
+    assert files == {*made, "status.json", "render.log"}
     assert not ray.is_initialized()
 
 

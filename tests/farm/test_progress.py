@@ -126,5 +126,5 @@ def test_a_terminal_shows_all_renders(tmp_path):
     assert done.stdout == "video: here\n"
     for words in ("a-tin-toy", "denoising", "step 2/4", "2 workers, 3.0 of 80 GiB", "0:00:0", "1 of 3"):
         assert words in shown, words
-    assert "failed  a-paper-toy: the scene is [empty]" in shown
+    assert "a-paper-toy: the scene is [empty]" in shown
     assert "\n\n\n" not in shown.replace("\r", "")
