@@ -101,7 +101,7 @@ def totals(entries: Sequence[Entry]) -> Totals:
     counts: dict[str, int] = {}
     for entry in entries:
         counts[entry.state] = counts.get(entry.state, 0) + 1
-    weights = [work(entry.row) for entry in entries]
+    weights = works([entry.row for entry in entries])
     done = sum(weight * entry.share for weight, entry in zip(weights, entries, strict=True))
     workers = gang(worker for entry in entries if entry.state == "rendering" for worker in entry.status.workers)
     return Totals(
@@ -134,10 +134,23 @@ def gang(workers: Iterable[Worker]) -> list[Worker]:
     return list({(worker["node"], worker["pid"]): worker for worker in workers}.values())
 
 
-def work(row: Mapping[str, Any]) -> float:
-    """About how long a render takes beside others."""
-    width, height = row["resolution"] or (1, 1)
-    return float((row["frames"] or 1) * (row["steps"] or 1) * width * height)
+def works(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """About how long renders take beside each other. One that has not begun may not know its steps or size: it is as the others.
+
+    >>> small, unknown = {"frames": 8, "steps": 4, "resolution": [64, 64]}, {"frames": 16, "steps": None, "resolution": None}
+    >>> a, b = works([small, unknown])
+    >>> b / a
+    2.0
+    """
+    frames = [
+        row["steps"] * row["resolution"][0] * row["resolution"][1]
+        if row["steps"] and all(row["resolution"] or [0])
+        else 0
+        for row in rows
+    ]
+    known = [work for work in frames if work]
+    usual = sum(known) / len(known) if known else 1.0
+    return [(row["frames"] or 1) * (work or usual) for row, work in zip(rows, frames, strict=True)]
 
 
 def amount(used: int, capacity: int) -> str:

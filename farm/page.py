@@ -88,10 +88,8 @@ def write_page(
     spent, left: seconds, of all. live: whether somebody renders.
     """
     total = overview.totals([entry for entry, _ in renders])
-    settings = [entry["settings"] for _, entry in renders]
-    common = {
-        key: value for key, value in settings[0].items() if all(key in s and s[key] == value for s in settings[1:])
-    }
+    settings = [described["settings"] for _, described in renders]
+    common = shared(renders)
     news = {
         "title": folder.resolve().name,
         "written": time.time(),
@@ -112,6 +110,15 @@ def write_page(
     for name, content in (("index.js", f"show({text});\n"), ("index.html", page)):
         with atomic(folder / name) as part:
             part.write_text(content, "utf-8", "backslashreplace")
+
+
+def shared(renders: Sequence[tuple[Entry, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Settings that all renders have in common. What a render leaves to its model is known once it has begun: one that has not
+    is not asked what it lacks."""
+    values: dict[str, list[Any]] = {key: [] for _, described in renders for key in described["settings"]}
+    for key, found in values.items():
+        found += [d["settings"].get(key) for e, d in renders if key in d["settings"] or e.row["render_hash"]]
+    return {key: found[0] for key, found in values.items() if all(value == found[0] for value in found)}
 
 
 def script(value: Any) -> str:

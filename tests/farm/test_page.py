@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from farm import overview, records
 from farm import page as page_module
-from farm import records
 from farm.overview import Status, look
 from farm.page import Page, describe, is_ours
 from renderer.files import write_json
@@ -318,6 +318,17 @@ def test_a_page_of_somebody_else_stays(tmp_path):
     (tmp_path / "index.html").unlink()
     page.write(live=False)
     assert is_ours(tmp_path / "index.html")
+
+
+def test_what_a_render_does_not_know_yet_is_no_difference(tmp_path):
+    """Steps and size that are left to the model stand in a row once the render has begun."""
+    begun = row(tmp_path, "1", "rendering", guidance=3.0, seed=1, render_hash="x", **{"scene.clip": None})
+    waits = row(tmp_path, "2", "waiting", steps=None, resolution=None, seed=2, **{"scene.clip": "Walk"})
+    entries = [look(begun), look(waits)]
+    common = page_module.shared([(entry, describe(entry, tmp_path)) for entry in entries])
+    assert (common["guidance"], common["steps"]) == (3.0, 4)
+    assert not {"seed", "scene.clip"} & common.keys()
+    assert overview.totals([look(begun | {"state": "complete"}), look(waits)]).share == 0.5
 
 
 def test_links_lead_to_files(tmp_path):
