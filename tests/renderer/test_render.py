@@ -11,7 +11,7 @@ from conftest import PER_FRAME, QUIET
 from renderer.config import MethodConfig, NoiseConfig
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books, frame_hash, new_manifest
-from renderer.plan import make_plan
+from renderer.plan import feature_bytes, make_plan
 from renderer.render import (
     PREVIEW_FRAMES,
     InlineExecutor,
@@ -320,3 +320,13 @@ def test_painted_pictures_are_the_same_whoever_paints_them(ready, finished):
     hashes = decode(plan, Inline(), QUIET, finished[1])
     assert len(set(hashes) & set(finished[0])) < 3
     assert decode(plan, Scattered(), QUIET, finished[1]) == hashes
+
+
+@pytest.mark.parametrize(("layers", "guidance"), [("decoder", 3.0), ("all", 3.0), ("decoder", 1.0)])
+def test_the_features_size_is_foreseen(small, tmp_path, layers, guidance):
+    """At a size whose coarser grids are rounded up."""
+    method = replace(small().method, layers=layers, keyframes=3)
+    executor = Inline()
+    plan = prepared(small(method=method, guidance=guidance, resolution=[72, 64]), tmp_path, executor)
+    features = executor.keep(plan, "keyframe_features", (500, [0, 1, 2], torch.zeros(3, 4, 8, 9)), 1)
+    assert sum(tensor.nbytes for pair in features.values() for tensor in pair) == feature_bytes(plan)
