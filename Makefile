@@ -1,9 +1,12 @@
 # make demo   sets everything up and renders a built-in animated figure from a prompt
 # make test   sets everything up and runs the whole test suite
+# make soak   minutes of random faults (minutes=10 seed=0); every frame must be that of an undisturbed run
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test
+.PHONY: demo test soak
+minutes := 10
+seed := 0
 demo: $(BIN)/.ready
 	$(BIN)/python farm/submit.py scene=dancer prompt="a golden statue in a snowy forest" output=renders/demo output.compare=true
 
@@ -12,6 +15,9 @@ test: $(BIN)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+soak: $(BIN)/.ready
+	$(BIN)/python tests/farm/soak.py minutes=$(minutes) seed=$(seed)
 
 # Torch goes first and by its range: without one, the newest build drags in gigabytes that a machine without a GPU cannot use.
 $(BIN)/.ready: pyproject.toml

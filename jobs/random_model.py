@@ -60,7 +60,7 @@ def make_model(folder: Path, size: str, device: str = "cpu") -> None:
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(**sizes["network"], **sizes["unet"])
-        controlnet = ControlNetModel(**sizes["network"], **sizes["controlnet"])
+        controlnet: Any = ControlNetModel(**sizes["network"], **sizes["controlnet"])
         for parameter in controlnet.parameters():  # its output layers begin at zero and would hide the control image
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=sizes["control"])
@@ -77,9 +77,10 @@ def make_model(folder: Path, size: str, device: str = "cpu") -> None:
                 pad_token_id=vocabulary["<|endoftext|>"],
             )
         )
-    for name, part in {"unet": unet, "controlnet": controlnet, "vae": vae, "text_encoder": text_encoder}.items():
+    parts: dict[str, Any] = {"unet": unet, "controlnet": controlnet, "vae": vae, "text_encoder": text_encoder}
+    for name, part in parts.items():
         part.to(sizes["dtype"]).save_pretrained(folder / name, safe_serialization=True)
-    scheduler = DDIMScheduler(
+    scheduler: Any = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",

@@ -1,0 +1,238 @@
+"""What the farm costs and gains, measured on whole renders of real workers: targets of jobs/benchmark.py."""
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from farm import driver, submit
+from farm.command import renders
+from farm.config import SubmitConfig
+from farm.machine import find_machine, local_gpus
+from farm.progress import Progress, Worker
+from farm.sweep import Outcome, run_on
+from farm.workshop import Workshop
+from renderer.manifest import Manifest, read_manifest
+
+SUBMIT = Path(submit.__file__)
+MODEL = Path(__file__).with_name("random_model.py")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Enough(Exception):  # noqa: N818
+    """A render has shown what it was to show."""
+
+
+class Clocked(Progress):
+    """Writes down what the clock, this process's processors and its workers' show when each phase begins.
+
+    last: phase that is not waited for; its beginning ends the render with Enough.
+    """
+
+    def __init__(self, folder: Path, frames: int, last: str = ""):
+        super().__init__(folder, frames)
+        self.last = last
+        self.pids: set[int] = set()
+        self.clocks: dict[str, tuple[float, float, float]] = {}
+
+    def phase(self, name: str, total: int, done: int = 0) -> None:
+        super().phase(name, total, done)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.clocks[name] = time.perf_counter(), used.ru_utime + used.ru_stime, sum(map(processor_seconds, self.pids))
+        if name == self.last:
+            raise Enough
+
+    def workers(self, workers: Sequence[Worker]) -> None:
+        super().workers(workers)
+        self.pids |= {worker["pid"] for worker in workers}
+
+    def note(self, line: str) -> None:
+        """The benchmark's table is all that is shown."""
+
+    def between(self, first: str, last: str) -> tuple[float, float, float]:
+        """Seconds from one phase's beginning to another's: on the clock, of this process's processors, of the workers'."""
+        clock, own, workers = (b - a for a, b in zip(self.clocks[first], self.clocks[last], strict=True))
+        return clock, own, workers
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def configured(settings: Sequence[str], folder: Path, name: str) -> SubmitConfig:
+    """settings: later ones count."""
+    last = {setting.partition("=")[0]: setting for setting in settings}
+    (job,) = renders([*last.values(), f"output={folder}"])
+    return submit.prepare(job, name)
+
+
+def rendered(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return manifest
+
+
+def driver_overhead(settings: Sequence[str]) -> None:
+    """Everything that the driver's processors do while a render denoises, per chunk; and how busy its workers are.
+
+    The baseline is the same render in one process of as many threads as one worker has.
+    """
+    settings = ["frames=24", "steps=4", "chunk=2", "farm.threads=1", "model.device=cpu", *settings]
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        for name, farm in {"inline": ["farm=inline"], "Ray": ["farm=local"]}.items():
+            config = configured([*settings, *farm], Path(folder), name)
+            (Path(folder) / name).mkdir()
+            with contextlib.suppress(Enough), Clocked(Path(folder) / name, config.frames, "decoding") as progress:
+                driver.submit(config, progress)
+            seconds, own, of_workers = progress.between("denoising", "decoding")
+            workers = len(progress.pids)
+            busy = own / seconds if name == "inline" else of_workers / seconds / workers
+            found[name] = seconds, own, workers, busy
+            if name == "Ray":
+                manifest = rendered(Path(folder) / name)
+    chunks = manifest.config["steps"] * -(-config.frames // config.chunk)
+    seconds, own, workers, busy = found["Ray"]
+    print(f"{' '.join(settings)}: {chunks} chunks and their keyframe passes")
+    print(f"  driver, processor time a chunk   {1e3 * own / chunks:7.1f} ms   (aim: 5 ms at most)")
+    print(f"  of the workers' processor time   {own / (busy * seconds * workers):7.1%}")
+    print(f"  utilisation of {workers} workers        {busy:7.1%}   of one process {found['inline'][3]:.1%}")
+    print(f"  ratio                            {busy / found['inline'][3]:7.2f}")
+    speedup = found["inline"][0] / seconds
+    print(f"  denoising, one process / Ray     {speedup:7.2f}   {speedup / workers:.2f} a worker")
+
+
+def gpus(settings: Sequence[str]) -> None:
+    """Sweeps and one long clip on 1, 2 and 4 GPUs: Stable Diffusion 1.5's architecture with ControlNet, random weights, fp16.
+
+    Without a GPU it tries itself out on CPU workers with a tiny model.
+    """
+    there = len(local_gpus())
+    numbers = [n for n in (1, 2, 4) if n <= (there or 2)]
+    size, scale = ("sd15", ["resolution=512", "chunk=8"]) if there else ("tiny", ["resolution=64", "farm.threads=1"])
+    sweep = ["frames=24", "steps=16"] if there else ["frames=4", "steps=2"]
+    clip = ["frames=96", "steps=8"] if there else ["frames=12", "steps=2"]
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        model = Path(folder) / size
+        subprocess.run([sys.executable, MODEL, size, model], check=True, capture_output=True)
+        print(f"random weights ({size}): {time.perf_counter() - begun:.0f} s", flush=True)
+        common = ["scene=flag", f"model={model}", "prompt=a golden statue", *scale, *settings]
+        rows = {n: on(n, common, sweep, clip, Path(folder)) for n in numbers}
+    renders_a_second, clip_seconds, hashes = rows[1]
+    print(f"{' '.join([*scale, *settings])}; sweep: three renders a GPU, {' '.join(sweep)}; clip: {' '.join(clip)}")
+    print("  from the first step to the last decoded frame; models are loaded and G-buffers made before")
+    print(f"  {'GPUs':>4}{'renders/min':>13}{'of linear':>11}{'clip s':>9}{'speedup':>9}  pixels")
+    for n, (throughput, seconds, found) in rows.items():
+        same = all(found[name] == hashes[name] for name in hashes)
+        print(
+            f"  {n:>4}{60 * throughput:>13.2f}{throughput / renders_a_second / n:>11.2f}{seconds:>9.2f}"
+            f"{clip_seconds / seconds:>9.2f}  {'identical' if same else 'DIFFERENT'}"
+        )
+
+
+def on(
+    workers: int, common: Sequence[str], sweep: Sequence[str], clip: Sequence[str], folder: Path
+) -> tuple[float, float, dict[str, list[str]]]:
+    """Renders a second of a sweep, seconds of a clip, and the frames' hashes by render, with so many workers."""
+    begun = time.perf_counter()
+    farm = [*common, f"farm.workers={workers}"]
+    output = folder / f"on-{workers}"
+    # One step each loads the models everywhere, and makes all G-buffers.
+    jobs = {"warm-sweep": [*sweep, "steps=1"], "warm-clip": [*clip, "steps=1"], "clip": clip}
+    jobs |= {f"seed-{seed}": [*sweep, f"seed={seed}"] for seed in range(3 * workers)}
+    configs = {name: configured([*farm, *job], output, name) for name, job in jobs.items()}
+    many = [name for name in jobs if name.startswith("seed")]
+    first = configs["clip"]
+    with Workshop(first.farm, find_machine(first), output / "shared") as workshop:
+        if first.farm.name != "inline":
+            workshop.workers()  # here, as Ray ends with the thread that has started it
+        groups = (["warm-sweep", "warm-clip"], many, ["clip"])
+        clocks = [network_phases(workshop, {name: configs[name] for name in names}) for names in groups]
+    hashes = {name: [frame["sha256"] for frame in rendered(output / name).frames] for name in [*many, "clip"]}
+    warm, swept, took = (end - begin for begin, end in clocks)
+    spent = time.perf_counter() - begun
+    print(
+        f"  {workers} workers: warm-up {warm:.1f} s, {len(many)} renders {swept:.1f} s, clip {took:.1f} s; {spent:.0f} s in all",
+        flush=True,
+    )
+    return len(many) / swept, took, hashes
+
+
+def network_phases(workshop: Workshop, configs: dict[str, SubmitConfig]) -> tuple[float, float]:
+    """When the first of these renders begins to denoise, and when the last has decoded its frames. Nothing is written then."""
+    clocks = []
+
+    def render(name: str, workshop: Workshop) -> Path:
+        folder = Path(str(configs[name].output.dir))
+        folder.mkdir(parents=True)
+        with contextlib.suppress(Enough), Clocked(folder, configs[name].frames, "writing") as progress:
+            try:
+                driver.submit(configs[name], progress, workshop)
+            finally:
+                clocks.append(progress.clocks)
+        return folder
+
+    def ended(name: str, outcome: Outcome) -> None:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    run_on(workshop, list(configs), render, ended)
+    return min(clock["denoising"][0] for clock in clocks), max(clock["writing"][0] for clock in clocks)
+
+
+def memory(settings: Sequence[str], frames: int) -> None:
+    """How much more memory a driver and its workers take for a clip of so many frames than for a quarter of it.
+
+    The network is tiny; latents are as large as the settings' resolution makes them.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        model = Path(folder) / "tiny"
+        subprocess.run([sys.executable, MODEL, "tiny", model], check=True, capture_output=True)
+        fixed = [
+            f"model={model}",
+            "model.device=cpu",
+            "scene=flag",
+            "prompt=a",
+            "steps=2",
+            "farm.workers=1",
+            "farm.threads=1",
+        ]
+        fixed += ["resolution=64", "chunk=8", "method=paper", *settings]
+        counts = (frames // 4, frames)
+        peaks = [peak_memory([*fixed, f"frames={count}"], Path(folder) / str(count)) for count in counts]
+        side = rendered(Path(folder) / str(frames)).config["resolution"]
+    latents = 16 * side[0] * side[1] / 64 / 1024
+    print(f"{' '.join(fixed[1:])}: own memory in MB at its peak; a frame's latents take {latents:.1f} KB")
+    print(f"  {'':<10}{counts[0]:>7} frames{counts[1]:>7} frames   KB a frame")
+    for name, small, large in zip(("driver", "worker"), *peaks, strict=True):
+        print(f"  {name:<10}{small:>14.1f}{large:>14.1f}{1024 * (large - small) / (counts[1] - counts[0]):>13.1f}")
+
+
+def peak_memory(settings: Sequence[str], output: Path) -> tuple[float, float]:
+    """MB of memory of its own (not of mapped files) that a driver, and the largest of its workers, ever has."""
+    command = [sys.executable, str(SUBMIT), *settings, f"output={output}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        peaks = [0.0, 0.0]
+        while process.poll() is None:
+            time.sleep(0.1)
+            with contextlib.suppress(OSError, ValueError):
+                workers = json.loads((output / "status.json").read_text())["workers"]
+                found = [own_memory(process.pid), max(own_memory(worker["pid"]) for worker in workers)]
+                peaks = [max(pair) for pair in zip(peaks, found, strict=True)]
+    assert process.returncode == 0, f"{' '.join(settings)}: exit code {process.returncode}"
+    return peaks[0], peaks[1]
+
+
+def own_memory(pid: int) -> float:
+    """MB of a process that belong to it alone."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))) / 1024
