@@ -8,7 +8,7 @@
     prompts='"a","b"'        instead of the preset's
     seeds=0,1                instead of the preset's
     baseline=paper           the method that the others are compared with, in pairs
-    output=renders/evaluate-PRESET    clips, summary.json, clips.parquet, frames.parquet, plots and index.html
+    output=renders/evaluate-PRESET    clips, summary.json, table.md, clips.parquet, frames.parquet, plots, index.html
     part=1/1                 i/n: the i-th of n shares of the clips, for machines that know nothing of each other; the same
                              command without it then finds all clips rendered and writes the summary
     render=true              false: summarise what is there

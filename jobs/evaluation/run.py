@@ -23,7 +23,7 @@ from farm.submit import one_line, report
 from jobs.evaluation.clips import NAME, Examiner, Silent
 from jobs.evaluation.grid import Clip, Grid
 from jobs.evaluation.judge import CLIP, Judge
-from jobs.evaluation.summary import relative, summarise, table
+from jobs.evaluation.summary import markdown, relative, summarise, table
 from renderer.config import RenderConfig
 from renderer.errors import ConfigError, UserError
 from renderer.files import atomic, write_json
@@ -129,7 +129,7 @@ def peak_memory(config: SubmitConfig) -> float:
 
 
 def finish(grid: Grid, configs: Mapping[Clip, SubmitConfig], examiner: Examiner) -> None:
-    """summary.json, clips.parquet, frames.parquet, plots and the page, from all clips; prints the table."""
+    """summary.json, table.md, clips.parquet, frames.parquet, plots and the page, from all clips; prints the table."""
     from jobs.evaluation.page import write_page
     from jobs.evaluation.plots import write_plots
 
@@ -166,6 +166,8 @@ def finish(grid: Grid, configs: Mapping[Clip, SubmitConfig], examiner: Examiner)
         "methods": methods,
     }
     write_json(grid.output / "summary.json", summary)
+    with atomic(grid.output / "table.md") as part:
+        part.write_text(markdown(summary), "utf-8")
     print(table(methods, grid.baseline))
     write_plots(grid.output, summary, frames)
     write_page(grid, summary)

@@ -152,6 +152,35 @@ def table(summary: Mapping[str, Mapping[str, Any]], baseline: str) -> str:
     return "\n".join([*lines, notes])
 
 
+def markdown(summary: Mapping[str, Any]) -> str:
+    """A whole summary.json as a page of tables: medians with quartiles, then each method's difference from the baseline."""
+    methods, baseline = summary["methods"], summary["baseline"]
+    facts = f"{summary['clips']} clips, {summary['device']}, {summary['date'][:10]}"
+    lines = [f"`{summary['command']}`", "", f"{facts}. Medians, quartiles in brackets.", ""]
+    shown = [measure for measure in MEASURES if measure.name in PRINTED]
+    lines += ["| method | " + " | ".join(measure.title for measure in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for method, found in methods.items():
+        cells = (spread(found[measure.name], measure.digits) for measure in shown)
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    lines += ["", f"Minus `{baseline}`, in pairs: median difference, its 95 % interval in brackets.", ""]
+    lines += ["| method | " + " | ".join(measure.title for measure in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for method, found in methods.items():
+        if method != baseline:
+            cells = (difference(found[measure.name]["difference"], measure.digits) for measure in shown)
+            lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(found: Mapping[str, Any], digits: int) -> str:
+    low, median, high = (text(number(found[key]), digits) for key in ("q1", "median", "q3"))
+    return f"{median} [{low}, {high}]"
+
+
+def difference(found: Mapping[str, Any], digits: int) -> str:
+    low, median, high = (text(number(found[key]), digits) for key in ("low", "median", "high"))
+    return f"{median} [{low}, {high}]"
+
+
 def text(value: float, digits: int) -> str:
     """A number for a person; – where there is none."""
     return f"{value:.{digits}f}" if isfinite(value) else "–"

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from toys import charts
 
-from jobs.evaluation.summary import MEASURES, compare, describe, relative, summarise, table
+from jobs.evaluation.summary import MEASURES, compare, describe, markdown, relative, summarise, table
 from renderer.metrics import texture_metrics
 
 TEXELS = charts([np.ones((96, 96), bool)])
@@ -93,3 +93,14 @@ def test_a_measure_that_nobody_has_has_no_numbers():
     assert summary["b"]["memory"]["n"] == 0
     assert isnan(summary["b"]["memory"]["median"])
     assert describe({1: 1.0, 2: 2.0, 3: 4.0, 4: nan}) == {"median": 2.0, "iqr": 1.5, "q1": 1.5, "q3": 3.0, "n": 3}
+
+
+def test_the_page_of_tables_is_markdown_with_every_method_and_pair():
+    summary = summarise(rows({"a": [1.0, 2.0, 4.0], "b": [1.0, 3.0, 5.0]}), ["a", "b"], "a")
+    facts = {"clips": 6, "device": "none", "date": "2026-01-02T03:04:05", "command": "python", "baseline": "a"}
+    lines = markdown({"methods": summary, **facts}).splitlines()
+    cells = [line.count("|") for line in lines if line.startswith("|")]
+    assert len(cells) == 2 + 2 + 2 + 1
+    assert len(set(cells)) == 1
+    assert sum(line.startswith("| `a` | 2.00000 [1.50000, 3.00000]") for line in lines) == 1
+    assert sum(line.startswith("| `b` |") for line in lines) == 2
