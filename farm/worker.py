@@ -3,6 +3,7 @@
 import gc
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,9 +89,12 @@ class RenderWorker:
 
     def keep(self, plan_id: str, plan: list[Any], kept: Kept) -> int:
         """Make keyframe features, which stay here until they are forgotten; returns their size in bytes."""
+        import torch
+
         made: KeyframeFeatures = self.run(plan_id, plan, kept.method, kept.arguments)
-        # What travels arrives so, and the last bits must not depend on that.
-        features = {layer: (pre.contiguous(), post.contiguous()) for layer, (pre, post) in made.items()}
+        # Laid out as what travels arrives; and no inference tensors any more, which only inference mode may do everything with.
+        alone = partial(torch.clone, memory_format=torch.contiguous_format)
+        features = {layer: (alone(pre), alone(post)) for layer, (pre, post) in made.items()}
         self.features[kept.key] = features
         settle()
         return sum(tensor.nbytes for pair in features.values() for tensor in pair)

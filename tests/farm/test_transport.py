@@ -9,12 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import ray
 import torch
 from conftest import QUIET
-from ray._private.internal_api import memory_summary
 from ray.experimental.collective import destroy_collective_group, get_collective_groups
 
 from farm.config import FarmConfig
@@ -73,7 +73,7 @@ class Opened:
         return ray.get(self.farm.store.book.remote())
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it has not come about"
@@ -133,8 +133,8 @@ def gang(plan):
 
 @pytest.fixture(scope="module")
 def shop(plan):
-    """Two workers that exchange features through the object store, of which these may take 6 of 80 MB."""
-    with Opened(transport="object_store", feature_memory=0.075) as opened:
+    """Two workers that exchange features through the object store, of which these may take 5 of 80 MB."""
+    with Opened(transport="object_store", feature_memory=0.06) as opened:
         yield opened
 
 
@@ -193,7 +193,7 @@ FORM = Gang.form
 
 
 def large(plan, keyframes):
-    """The plan at 256², with so many keyframes: 0.9 MB of features each, as that model's layers are."""
+    """The plan at 256², with so many keyframes: 0.8 MB of features each, as that model's layers are."""
     config = replace(
         plan.config, resolution=256, frames=8, chunk=8, method=replace(plan.config.method, keyframes=keyframes)
     )
@@ -214,13 +214,14 @@ def test_renders_wait_for_room_and_nothing_spills(shop, plan):
             assert torch.equal(found, expected)
     wait_for(lambda: shop.book()["entries"] == [])
     assert feature_bytes(wide) <= shop.book()["peak"] <= shop.book()["capacity"]
-    assert "Spilled" not in memory_summary(stats_only=True)
+    session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
+    assert list(session.glob("**/ray_spilled_objects*/*")) == []
 
 
 def test_what_would_not_fit_is_refused_in_one_line_that_says_what_would(shop, plan, undisturbed):
     wide = large(plan, 8)
     with pytest.raises(
-        ConfigError, match=r"take \d+ MB.* leaves them 6 MB.*recompute.*method.keyframes=\d fits"
+        ConfigError, match=r"take \d+ MB.* leaves them 5 MB.*recompute.*method.keyframes=\d fits"
     ) as raised:
         shop.executor.prepare(wide)
     fitting = int(str(raised.value).partition("keyframes=")[2].split()[0])
