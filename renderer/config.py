@@ -46,17 +46,17 @@ class MethodConfig:
 
     name: str = key("generative_rendering", "a file of conf/method, which sets the keys below")
     keyframes: int = key(4, "K frames that share their features, at most all frames; 0: every frame on its own")
-    choose: str = key("random", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)")
+    choose: str = key("even", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)")
     layers: str = key("decoder", "feature layers: decoder | all self-attention layers")
     keys: str = key(
         "own+keyframes", "tokens that a frame attends to: own+keyframes | keyframes | anchor+previous | own"
     )
-    alpha: float = key(0.6, "weight of the unified post-attention features on covered pixels; 0: not at all")
-    unify: str = key("fill+mean", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
+    alpha: float = key(1.0, "weight of the unified post-attention features on covered pixels; 0: not at all")
+    unify: str = key("facing", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
     until: float = key(1.0, "fraction of the steps with attention and injection across frames")
     adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
     paint: int = key(
-        0, "frames whose finished pictures all others take what they show of the same places from; 0: none"
+        8, "frames whose finished pictures all others take what they show of the same places from; 0: none"
     )
     texels: float = key(4.0, "texels per feature pixel, linear: the scene's budget is (texels × layer resolution)²")
 

@@ -6,25 +6,26 @@ and that flickers. Here places are pixels: painters are looked up by projection,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
 
 from renderer.atlas import surface_points
 from renderer.correspondence import NEXT_DOOR, bilinear, normalise, pixel_density, visible
 from renderer.gbuffer import NOTHING, GBuffer, Geometry, facing_normals
 from renderer.rasterise import Caster
-from renderer.unify import Sources, facing_shares, unify
+from renderer.unify import Sources, unify
 
-EDGE = (
-    2  # pixels: this close to an outline a painter's picture may show what is beyond it: the network draws it no better
-)
-COARSE = (
-    0.3  # a painter with fewer pixels on a place than this share of the frame's own would blur it, and counts for less
-)
+SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
+HERO, PLANE = (
+    32.0,
+    4.0,
+)  # powers to which pixel densities weigh: on heroes one view wins, as a mean of differing ones blurs
+COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 FEATHER = 1.5  # pixels: paint ends softly
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
 
@@ -36,6 +37,11 @@ class Shot:
     gbuffer: GBuffer
     vertices: NDArray[np.floating]
     caster: Caster
+
+    @cached_property
+    def trust(self) -> NDArray[np.float32]:
+        """How much its picture is to be trusted as a painter's, [H, W], see `trust`."""
+        return trust(self.gbuffer)
 
     def density(
         self, geometry: Geometry, points: NDArray, triangle: NDArray[np.integer], ground: NDArray[np.bool_]
@@ -67,35 +73,57 @@ def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[Tensor, Tens
     seen = (depth > 0) & (obj != NOTHING)
     seen[hero] &= visible(points[hero, :3], other.caster, camera, geometry.ground)
     pixel, weight = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (width, height))
-    shown, inverse = inner(other.gbuffer.object, EDGE).ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
+    shown, inverse = other.gbuffer.object.ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
     mine = (shown == obj[:, None]) & (close | ~hero[:, None])
     density = other.density(geometry, points, triangle, obj == geometry.heroes)
     return pixel, normalise(torch.where(torch.from_numpy(mine), weight, 0)), density
 
 
-def inner(objects: NDArray[np.int32], distance: int) -> NDArray[np.int32]:
-    """Object ids [H, W], NOTHING where another object is within so many pixels, along rows and columns."""
-    side = 2 * distance + 1
-    return np.where(minimum_filter(objects, side) == maximum_filter(objects, side), objects, NOTHING)
+def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
+    """How far a pixel is from any outline, as a share of SOFT pixels and at most 1: float32 [H, W].
+
+    Outlines are where the object changes, or its depth by more than NEXT_DOOR widths of a pixel.
+    """
+    focal = gbuffer.camera.focal((gbuffer.object.shape[1], gbuffer.object.shape[0]))
+    inside = np.ones(gbuffer.object.shape, bool)
+    for axis in (0, 1):
+        here, there = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
+        near, far = gbuffer.inverse_depth[here], gbuffer.inverse_depth[there]
+        jump = (np.abs(near - far) * focal > NEXT_DOOR * np.minimum(near, far)) & (gbuffer.triangle[here] >= 0)
+        same = (gbuffer.object[here] == gbuffer.object[there]) & ~jump
+        inside[here] &= same
+        inside[there] &= same
+    if inside.all():
+        return np.ones(inside.shape, np.float32)
+    return np.minimum(distance_transform_edt(inside) / np.where(gbuffer.triangle >= 0, *SOFT), 1).astype(np.float32)
 
 
 def picture_sources(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> tuple[Sources, NDArray[np.float32]]:
     """Where a picture's P pixels find what the painters show of their places, and how much that is worth, [H, W] in [0, 1]."""
     gbuffer = shot.gbuffer
+    obj, triangle = gbuffer.object.ravel(), gbuffer.triangle.ravel()
     pixels, weights, densities = zip(*(reproject(shot, painter, geometry) for painter in painters), strict=True)
-    weight, density = torch.stack(weights, dim=1), np.stack(densities, axis=1)
-    seen = weight.any(dim=2)
-    shares = facing_shares(seen, torch.from_numpy(density))
-    first = gbuffer.object.size * torch.arange(len(painters))[:, None]
-    index = torch.stack(pixels, dim=1) + first
+    pixel, weight = torch.stack(pixels, dim=1), torch.stack(weights, dim=1)  # [P, K, 4]
+    trusts = np.stack([painter.trust.ravel() for painter in painters])
+    trusted = (weight.numpy() * trusts[np.arange(len(painters))[:, None], pixel]).sum(
+        axis=2
+    )  # [P, K]; 0 where not seen
+    density = np.where(trusted > 0, np.stack(densities, axis=1), 0)
 
-    triangle, ground = gbuffer.triangle.ravel(), gbuffer.object.ravel() == geometry.heroes
-    own = shot.density(geometry, gbuffer.point.reshape(-1, 4), triangle, ground)
-    worth = np.where(seen.numpy(), density, 0).max(axis=1) / np.maximum(COARSE * own, 1e-12)
-    worth = worth.clip(0, 1).reshape(gbuffer.object.shape).astype(np.float32)
+    best = np.maximum(density.max(axis=1, keepdims=True), 1e-12)
+    shares = trusted * (density / best) ** np.where(triangle >= 0, HERO, PLANE)[:, None]
+    total = shares.sum(axis=1, keepdims=True)
+    shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0).astype(np.float32)
+
+    own = shot.density(geometry, gbuffer.point.reshape(-1, 4), triangle, obj == geometry.heroes)
+    worth = (trusted * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)).max(axis=1)
+    worth = worth.reshape(gbuffer.object.shape).astype(np.float32).clip(max=1)
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
-    return Sources(index.flatten(1), (weight * shares[..., None]).flatten(1), seen.any(dim=1)), worth
+
+    index = pixel + gbuffer.object.size * torch.arange(len(painters))[:, None]
+    weight = weight * torch.from_numpy(shares)[..., None]
+    return Sources(index.flatten(1), weight.flatten(1), torch.from_numpy(total[:, 0] > 0)), worth
 
 
 def paint(

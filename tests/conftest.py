@@ -14,7 +14,8 @@ from renderer.config import MethodConfig, ModelConfig, RenderConfig, SceneConfig
 # waits for a network.
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-PER_FRAME = MethodConfig(name="per_frame", keyframes=0, adain_until=0.0)
+PER_FRAME = MethodConfig(name="per_frame", keyframes=0, adain_until=0.0, paint=0)
+PAPER = MethodConfig(name="paper", keyframes=2, choose="random", alpha=0.6, unify="fill+mean", paint=0)
 
 
 class Quiet:
@@ -63,7 +64,7 @@ def small(checkpoint):
         resolution=64,
         chunk=2,
         model=ModelConfig(name=str(checkpoint), device="cpu"),
-        method=MethodConfig(name="paper", keyframes=2),
+        method=PAPER,
     )
     return lambda **changes: replace(base, **changes)
 

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import PER_FRAME, QUIET
+from conftest import PAPER, PER_FRAME, QUIET
 
-from renderer.config import MethodConfig, NoiseConfig
+from renderer.config import NoiseConfig
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books, frame_hash, new_manifest
 from renderer.plan import feature_bytes, make_plan
@@ -241,7 +241,7 @@ def test_the_seed_and_the_prompts_show(ready, finished):
 @pytest.mark.parametrize(("frames", "keyframes", "chunk"), [(1, 4, 8), (3, 4, 2), (2, 2, 1)])
 def test_short_clips(small, tmp_path, frames, keyframes, chunk):
     executor = Inline()
-    config = small(frames=frames, chunk=chunk, method=MethodConfig(keyframes=keyframes), steps=2)
+    config = small(frames=frames, chunk=chunk, method=replace(PAPER, keyframes=keyframes), steps=2)
     hashes, latents = run(config, tmp_path, executor)
     assert len(hashes) == len(latents) == frames
     assert executor.keyframes == [list(range(min(frames, keyframes)))] * 2
@@ -249,7 +249,7 @@ def test_short_clips(small, tmp_path, frames, keyframes, chunk):
 
 def test_keyframes_are_drawn_anew_at_each_step(small, tmp_path):
     executor = Inline()
-    run(small(frames=8, chunk=8, steps=6, method=MethodConfig(keyframes=3, until=0.5)), tmp_path, executor)
+    run(small(frames=8, chunk=8, steps=6, method=replace(PAPER, keyframes=3, until=0.5)), tmp_path, executor)
     assert len(executor.keyframes) == 3, "only in the first half of the steps"
     assert len({tuple(keyframes) for keyframes in executor.keyframes}) == 3
 
