@@ -121,7 +121,7 @@ def test_every_transport_makes_the_same_latents_and_leaves_nothing_behind(plan, 
         else:
             assert sum(made) == plan.steps
             wait_for(lambda: opened.book()["entries"] == [])
-            assert opened.book()["peak"] == feature_bytes(plan)
+            assert opened.book()["peak"] in (feature_bytes(plan), 2 * feature_bytes(plan)), "of a step, and of the next"
         assert on_each(opened, lambda worker: list(worker.features)) == [[], []]
 
 
