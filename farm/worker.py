@@ -1,6 +1,5 @@
 """The worker actor: a loaded model and caches, nothing that would be missed. Every call is a pure function of its arguments."""
 
-import gc
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -112,14 +111,12 @@ class RenderWorker:
 
     def free(self) -> None:
         """Give back everything that can be made again."""
-        import torch
+        from renderer.memory import give_back
 
         self.features.clear()
         self.renderers.clear()
         self.networks.loaded.clear()
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        give_back()
 
     def resolve(
         self, plan_id: str, plan: list[Any], arguments: tuple, features: Any

@@ -1,10 +1,14 @@
 """Out of memory: how to know it, and how to say which chunk would have fitted."""
 
+import ctypes
 import errno
+import gc
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from renderer.frames import FrameRenderer
 
@@ -27,6 +31,16 @@ def out_of_memory(error: BaseException | None) -> bool:
     return short or said or out_of_memory(error.__cause__ or error.__context__)
 
 
+def give_back() -> None:
+    """Free what nobody holds any more: cycles, the CUDA allocator's blocks, and the C library's where it can."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def advice(renderer: FrameRenderer, arguments: Sequence, method: str) -> str:
     """What the person can do where a method of FrameRenderer ran out of memory. Tries it: half as many frames, a quarter, ..."""
     if method not in SETTINGS:
@@ -42,6 +56,7 @@ def advice(renderer: FrameRenderer, arguments: Sequence, method: str) -> str:
 
 def fits(renderer: FrameRenderer, method: str, at: int, arguments: Sequence, number: int) -> bool:
     """Can the method be called with so many frames? Leaves nothing behind."""
+    give_back()
     frames, latents = arguments[at : at + 2]
     fewer = [*arguments[:at], frames[:number], latents[:number], *arguments[at + 2 :]]
     config = replace(renderer.plan.config, chunk=number)
