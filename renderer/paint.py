@@ -21,10 +21,8 @@ from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
 
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
-HERO, PLANE = (
-    32.0,
-    4.0,
-)  # powers to which pixel densities weigh: on heroes one view wins, as a mean of differing ones blurs
+# Powers to which pixel densities weigh: on heroes one view wins, as a mean of differing ones blurs.
+HERO, PLANE = 32.0, 4.0
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 FEATHER = 1.5  # pixels: paint ends softly
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
