@@ -1,6 +1,6 @@
 # make demo   sets everything up and renders a built-in animated figure from a prompt
 # make test   sets everything up and runs the whole test suite
-# make soak   minutes of random faults (minutes=10 seed=0); every frame must be that of an undisturbed run
+# make soak   runs the long tests, then minutes of random faults (minutes=10 seed=0): every frame must be that of an undisturbed run
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -17,6 +17,7 @@ test: $(BIN)/.ready
 	$(BIN)/python -m pytest
 
 soak: $(BIN)/.ready
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python tests/farm/soak.py minutes=$(minutes) seed=$(seed)
 
 # Torch goes first and by its range: without one, the newest build drags in gigabytes that a machine without a GPU cannot use.

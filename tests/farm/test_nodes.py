@@ -50,6 +50,7 @@ def test_a_node_that_is_removed_changes_nothing(small, cluster, tmp_path):
     assert read_manifest(tmp_path / "cluster").frames == read_manifest(tmp_path / "alone").frames
 
 
+@pytest.mark.long
 def test_features_whose_node_is_gone_are_made_again(small, cluster, tmp_path):
     config = submission(small(resolution=256), tmp_path, name="cluster", address=cluster.address)
     start_ray(config.farm)

@@ -144,7 +144,14 @@ def test_every_transport_makes_the_same_latents_and_leaves_nothing_behind(plan, 
     assert on_each(opened, lambda worker: list(worker.features)) == [[], []]
 
 
-@pytest.mark.parametrize(("farm", "victim"), [("gang", "source"), ("gang", "reader"), ("shop", "source")])
+@pytest.mark.parametrize(
+    ("farm", "victim"),
+    [
+        ("gang", "reader"),
+        pytest.param("gang", "source", marks=pytest.mark.long),
+        pytest.param("shop", "source", marks=pytest.mark.long),
+    ],
+)
 def test_one_that_dies_in_an_exchange_changes_nothing_and_features_travel_again(
     plan, undisturbed, farm, victim, request
 ):
@@ -184,6 +191,7 @@ def test_a_group_that_ray_has_taken_down_costs_no_pixels(gang, plan, undisturbed
     ready(gang, plan)
 
 
+@pytest.mark.long
 def test_where_no_group_can_be_features_take_the_other_way(plan, undisturbed, monkeypatch):
     """NCCL on workers that have no GPU."""
     monkeypatch.setattr(Gang, "form", lambda self, *given: FORM(setattr(self, "backend", "nccl") or self, *given))
@@ -235,6 +243,7 @@ def test_what_would_not_fit_is_refused_in_one_line_that_says_what_would(shop, pl
     assert not feature_bytes(large(plan, fitting + 1)) < shop.book()["capacity"]
 
 
+@pytest.mark.long
 def test_auto_recomputes_what_would_not_fit(plan, undisturbed):
     with Opened(transport="auto", feature_memory=0.001) as opened:
         ready(opened, plan)

@@ -33,6 +33,7 @@ def test_a_worker_tells_how_full_its_gpu_is(monkeypatch):
     assert (where["pid"], where["memory"], where["capacity"]) == (os.getpid(), 9 << 30, 139 << 30)
 
 
+@pytest.mark.long
 def test_the_farm_asks_its_workers_now_and_then(monkeypatch):
     class Growing(RenderWorker):
         asked = 0

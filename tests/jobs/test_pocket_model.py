@@ -43,8 +43,8 @@ def shown(pipeline, control, prompt: str) -> torch.Tensor:
     ("prompt", "other"),
     [
         ("a golden statue in a meadow", "an ice statue in a meadow"),
-        ("a zebra statue in a desert", "a brick statue in a desert"),
         ("a golden statue in a snowy forest", "a golden statue near a volcano"),
+        pytest.param("a zebra statue in a desert", "a brick statue in a desert", marks=pytest.mark.long),
     ],
 )
 def test_the_judge_prefers_the_prompt_that_was_given(pipeline, control, prompt, other):
