@@ -159,7 +159,7 @@ def test_a_dead_driver(checkpoint, undisturbed, tmp_path, told):
 
 def test_a_render_on_its_own(checkpoint, tmp_path, told):
     arguments = [
-        argument for argument in command(checkpoint, tmp_path / "one", steps=30)[1:] if "prompt" not in argument
+        argument for argument in command(checkpoint, tmp_path / "one", steps=120)[1:] if "prompt" not in argument
     ]
     with driver([*arguments, "prompt=a tin toy"]) as codes:
         wait_for(lambda: status(tmp_path, "one")["step"] > 0)
