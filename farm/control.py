@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 HELP = """\
@@ -29,6 +29,7 @@ try:
     from farm import letterbox, overview, records
     from farm.config import OutputConfig, SubmitConfig, show, suggest
     from farm.overview import LOG, Entry
+    from farm.usage import Parser
     from farm.watch import SUBMISSION
     from renderer.errors import ConfigError, UserError
     from renderer.manifest import read_manifest
@@ -41,11 +42,6 @@ except ModuleNotFoundError as missing:
 
 ORDERS = ("cancel", "pause", "resume")
 TAIL = 200  # lines of a log
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help shows what there is")
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:

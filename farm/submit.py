@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farm.records import State
@@ -30,7 +30,7 @@ try:
     from farm import command, resume
     from farm.config import SubmitConfig, default_folder, make_folder, validate
     from farm.progress import Progress
-    from farm.usage import usage
+    from farm.usage import Parser, usage
     from renderer import vocabulary
     from renderer.errors import ConfigError, RenderError, UserError
 except ModuleNotFoundError as missing:
@@ -41,11 +41,6 @@ except ModuleNotFoundError as missing:
     sys.exit(MISTAKE)
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; --help shows what there is")
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,15 +1,26 @@
-"""What `--help` says. Names, defaults and their lines come from where they are defined."""
+"""What `--help` says, and what a mistyped command line does. Names, defaults and their lines come from where they are defined."""
 
+import argparse
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from farm.command import JOBS
 from farm.config import CONF, GROUPS, KEYS
 from renderer.builtin import BUILTIN
+from renderer.errors import ConfigError
 from renderer.model import PRESETS
 from renderer.vocabulary import help_text
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose mistakes are said in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows what there is")
+
 
 HEAD = """\
 An animated 3D scene and a prompt in, a temporally consistent video out.
