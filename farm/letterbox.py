@@ -16,8 +16,10 @@ from renderer.errors import OutputError
 from renderer.files import atomic, claimed
 
 BOX = ".control"
-INTERVAL = 0.3  # seconds between two looks
+INTERVAL = 0.3  # seconds between two looks for messages
+LOOK = 0.05  # and for an answer
 PATIENCE = 10.0  # seconds that a message waits for its answer
+FETCHING = 1.0  # and that an answer waits to be fetched when its writer leaves
 
 
 class Letterbox:
@@ -45,6 +47,9 @@ class Letterbox:
         if self.reader.ident:
             self.ended.set()
             self.reader.join()
+            end = time.monotonic() + FETCHING
+            while any(self.box.glob("*.answer")) and time.monotonic() < end:
+                time.sleep(LOOK)
             shutil.rmtree(self.box, ignore_errors=True)
             self.claim.close()
 
@@ -85,10 +90,13 @@ def post(folder: Path, message: dict[str, Any]) -> str | None:
         part.write_text(json.dumps(message), "utf-8")
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
+        alive = is_alive(folder)  # asked first: who answers and leaves has answered
         with contextlib.suppress(FileNotFoundError):
             text = answer.read_text("utf-8")
             answer.unlink()
             return text
-        time.sleep(0.05)
+        if not alive:
+            break
+        time.sleep(LOOK)
     path.unlink(missing_ok=True)
     return None

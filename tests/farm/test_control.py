@@ -202,6 +202,25 @@ def test_a_mailbox(tmp_path, monkeypatch):
     assert post(tmp_path, {"do": "go"}) == "go it is"  # whoever was there stays
     box.close()
     assert list(tmp_path.iterdir()) == []
+    assert post(tmp_path, {"do": "go"}) is None
+
+
+def test_the_last_answer_is_heard(tmp_path, monkeypatch):
+    """Whoever is told to cancel says so before he leaves."""
+    monkeypatch.setattr(letterbox, "INTERVAL", 0.01)
+    left = []
+
+    def obey(message):
+        left.append(threading.Thread(target=box.close))
+        left[-1].start()
+        return "gone"
+
+    box = Letterbox(tmp_path, obey)
+    box.open()
+    monkeypatch.setattr(letterbox, "LOOK", 0.2)
+    assert post(tmp_path, {"do": "cancel"}) == "gone"
+    left[0].join()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_notifications(tmp_path):
