@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from renderer.errors import RenderError
 from renderer.files import atomic
+from renderer.sampling import Clip
 
 Arrays = dict[str, NDArray]
 
@@ -29,35 +30,37 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoint of one render, step by step: each takes the place of the one before.
 
-    key: the render's hash; a checkpoint that carries another one is of no use. scheduler: of diffusers, timesteps set and no
-    step taken. note: takes a line for the person. Files are written while the next step is computed.
+    key: the render's hash; a checkpoint that carries another one is of no use. clip: before its first step. note: takes a line for
+    the person. Files are written while the next step is computed.
     """
 
-    def __init__(self, path: Path, key: str, scheduler: Any, note: Callable[[str], None]):
-        self.path, self.key, self.scheduler, self.note = path, key, scheduler, note
-        self.fresh, self.possible = copy.deepcopy(scheduler), True
+    def __init__(self, path: Path, key: str, clip: Clip, note: Callable[[str], None]):
+        self.path, self.key, self.clip, self.note = path, key, clip, note
+        self.fresh, self.possible = copy.deepcopy(clip.samplers[0]), True
         self.writer, self.writing = ThreadPoolExecutor(1), Future[None]()
         self.writing.set_result(None)
 
-    def resume(self, latents: Tensor) -> tuple[int, Tensor]:
-        """(steps that are done, latents after them), and the scheduler as it was then; (0, `latents`) to begin anew."""
+    def resume(self) -> int:
+        """Have the clip as it was when last saved. Returns how many steps that was after; 0 to begin anew."""
         try:
             found = load(self.path, self.key)
         except CheckpointError as error:
             self.note(f"the checkpoint {self.path} is ignored, and denoising begins anew: {error}")
-            return 0, latents
+            return 0
         if found is None:
-            return 0, latents
-        step, latents, sampler = found
-        vars(self.scheduler).update(sampler)
-        return step, latents
+            return 0
+        step, self.clip.latents, states = found
+        for sampler, state in zip(self.clip.samplers, states, strict=True):
+            vars(sampler).update(state)
+        return step
 
-    def save(self, step: int, latents: Tensor) -> None:
-        """After so many steps, in the background: no step may change the sampler before `settle`."""
+    def save(self, step: int) -> None:
+        """The clip after so many steps, in the background: nothing may take a step before `settle`."""
         if not self.possible:
             return
         try:
-            state, arrays = pack(self.key, step, latents, sampler_state(self.scheduler, self.fresh))
+            states = [sampler_state(sampler, self.fresh) for sampler in self.clip.samplers]
+            state, arrays = pack(self.key, step, self.clip.latents, states)
         except CheckpointError as error:
             self.note(f"no checkpoints of this render: {error}")
             self.possible = False
@@ -102,13 +105,14 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def pack(key: str, step: int, latents: Tensor, sampler: Mapping[str, Any]) -> tuple[str, Arrays]:
+def pack(key: str, step: int, latents: list[Tensor], samplers: list[dict[str, Any]]) -> tuple[str, Arrays]:
     """What a file holds of these, as JSON and arrays that share their memory.
 
-    latents: float32 [F, C, h, w]. sampler: tensors, plain values and lists of them; raises CheckpointError for anything else.
+    latents: float32 [n, C, h, w] each. samplers: tensors, plain values and lists of them; raises CheckpointError for anything else.
     """
-    arrays = {"latents": _array(latents)}
-    return json.dumps({"render": key, "step": step, "sampler": _pack(dict(sampler), arrays)}), arrays
+    arrays: Arrays = {}
+    packed = {"latents": _pack(latents, arrays), "samplers": _pack(samplers, arrays)}
+    return json.dumps({"render": key, "step": step, **packed}), arrays
 
 
 def write(path: Path, state: str, arrays: Arrays) -> None:
@@ -123,8 +127,8 @@ def write(path: Path, state: str, arrays: Arrays) -> None:
         ) from error
 
 
-def load(path: Path, key: str) -> tuple[int, Tensor, dict[str, Any]] | None:
-    """(step, latents, sampler) as packed, or None if there is no file. Raises CheckpointError if it is of no use."""
+def load(path: Path, key: str) -> tuple[int, list[Tensor], list[dict[str, Any]]] | None:
+    """(step, latents, samplers) as packed, or None if there is no file. Raises CheckpointError if it is of no use."""
     if not path.exists():
         return None
     try:
@@ -139,7 +143,7 @@ def load(path: Path, key: str) -> tuple[int, Tensor, dict[str, Any]] | None:
     state = json.loads(text)
     if state["render"] != key:
         raise CheckpointError("it is another render's")
-    return state["step"], torch.from_numpy(arrays["latents"]), _unpack(state["sampler"], arrays)
+    return state["step"], _unpack(state["latents"], arrays), _unpack(state["samplers"], arrays)
 
 
 def _sha256(state: str, arrays: Arrays) -> str:
@@ -153,8 +157,8 @@ def _sha256(state: str, arrays: Arrays) -> str:
 def _pack(value: Any, arrays: Arrays) -> Any:
     """JSON for a value; its tensors join `arrays`, and {"tensor": name} stands for each."""
     if isinstance(value, Tensor):
-        name = f"sampler.{len(arrays)}"
-        arrays[name] = _array(value)
+        name = str(len(arrays))
+        arrays[name] = value.contiguous().numpy(force=True)
         return {"tensor": name}
     if type(value) is dict:
         return {"dict": {name: _pack(item, arrays) for name, item in value.items()}}
@@ -173,7 +177,3 @@ def _unpack(value: Any, arrays: Arrays) -> Any:
     if isinstance(value, dict):
         return {name: _unpack(item, arrays) for name, item in value["dict"].items()}
     return value
-
-
-def _array(tensor: Tensor) -> NDArray:
-    return tensor.contiguous().numpy(force=True)

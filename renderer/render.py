@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,13 +24,10 @@ from renderer.manifest import Books
 from renderer.outputs import write_outputs
 from renderer.plan import Plan
 from renderer.sampling import (
-    GivenNoise,
-    UnforeseenError,
+    Clip,
     covering_keyframes,
     even_keyframes,
-    foresee,
     make_scheduler,
-    normalise_latents,
     predict_clean,
     random_keyframes,
 )
@@ -176,53 +173,53 @@ def denoise(
 ) -> Tensor:
     """Noise to clean latents float32 [F, C, h, w]: the keyframe pass and all frames, step by step.
 
-    The keyframes of a step are known before: their chunks go first in the step before, and as soon as these are done the next
-    keyframe pass begins, beside the chunks that are left. That is exact wherever a step treats frames alike and apart, see
-    `foresee`; latent normalisation looks at the first frame, too, whose chunk then goes along. A sampler that draws noise draws it
-    for all frames at once, so there the next pass waits for the whole step.
+    Every chunk is stepped as soon as its prediction is there. The keyframes of a step are known before: their chunks go first in
+    the step before, and once these are through, the next keyframe pass begins, beside the chunks that are left. Latent
+    normalisation looks at the first frame, too, whose chunk then goes along.
 
     books: of the render whose checkpoint, in the work folder, this goes on from and renews after every step.
-    show: given the predicted clean latents, float32 [F, C, h, w], after the steps of PREVIEWS.
+    show: given the predicted clean latents of the frames of `glance`, [n, C, h, w], after the steps of PREVIEWS.
     """
-    method, chunks = plan.config.method, plan.chunks()
+    method, chunks, size = plan.config.method, plan.chunks(), plan.config.chunk
     scheduler = make_scheduler(plan.spec, plan.steps)
-    background = torch.cat(_in_order(executor.run(plan, "background", [(chunk,) for chunk in chunks])))
-    latents = draw_noise(plan, executor, 0) * scheduler.init_noise_sigma
+    timesteps = scheduler.timesteps
+    background = _in_order(executor.run(plan, "background", [(chunk,) for chunk in chunks]))
     chosen = [] if method.choose == "random" else fixed_keyframes(plan, executor, plan.keyframes)
+    clip = Clip(scheduler, draw_noise(plan, executor, 0) * scheduler.init_noise_sigma, background, size)
+    glances = [math.ceil(part * plan.steps) - 1 for part in PREVIEWS] if show else []
 
-    with open_checkpoints(plan, scheduler, progress, books) as checkpoints:
-        done, latents = checkpoints.resume(latents) if checkpoints else (0, latents)
-        progress.phase("denoising", len(scheduler.timesteps), done)
-        early: tuple[Tensor, Any] | None = None
-        for step, t in enumerate(scheduler.timesteps[done:], done):
-            x = scheduler.scale_model_input(latents, t)
-            adain = step / len(scheduler.timesteps) < method.adain_until
+    with open_checkpoints(plan, clip, progress, books) as checkpoints:
+        done = checkpoints.resume() if checkpoints else 0
+        progress.phase("denoising", len(timesteps), done)
+        features = None
+        for step, t in enumerate(timesteps[done:], done):
             keyframes, upcoming = (keyframes_at(plan, scheduler, chosen, number) for number in (step, step + 1))
-            if early is not None:
-                assert same_bits(early[0], x[keyframes]), "a step treats frames alike and apart"
-                features = early[1]
-            else:
-                features = share(plan, executor, t, keyframes, x[keyframes]) if keyframes else None
-            awaited = {*upcoming, *([0] if adain else [])}
-            order = sorted(range(len(chunks)), key=lambda i: awaited.isdisjoint(chunks[i]))
-            calls = [(t.item(), chunks[i], x[list(chunks[i])], keyframes, features) for i in order]
-            prediction, early = torch.empty_like(latents), None
-            for position, part in _advance(executor.run(plan, "predict", calls), progress, 1 / len(chunks)):
-                prediction[list(chunks[order[position]])] = part
-                awaited -= set(chunks[order[position]])
-                if upcoming and early is None and not awaited:
-                    early = begin_early(plan, executor, scheduler, step, prediction, latents, background, upcoming)
-            if show and step + 1 in {math.ceil(part * plan.steps) for part in PREVIEWS}:
-                show(predict_clean(scheduler, x, t, prediction))
+            if keyframes and features is None:
+                features = share(plan, executor, clip, t, keyframes)
+            adain = step / len(timesteps) < method.adain_until
+            awaited = {frame // size for frame in upcoming}
+            order = sorted(range(len(chunks)), key=lambda i: i not in awaited and not (adain and i == 0))
+            predictions = executor.run(
+                plan, "predict", [(t.item(), chunks[i], clip.seen(i, t), keyframes, features) for i in order]
+            )
+            noise, clean, features = cache(partial(draw_noise, plan, executor, step + 1)), dict[int, Tensor](), None
+            clip.begin_step(adain)
+            for position, prediction in _advance(predictions, progress, 1 / len(chunks)):
+                i = order[position]
+                if checkpoints:
+                    checkpoints.settle()  # what it writes is about to change
+                if step in glances:
+                    found = predict_clean(scheduler, clip.seen(i, t), t, prediction)
+                    clean |= {frame: found[frame % size] for frame in glance(plan) if frame in chunks[i]}
+                awaited -= clip.step(i, prediction, t, noise)
+                if upcoming and features is None and not awaited:
+                    features = share(plan, executor, clip, timesteps[step + 1], upcoming)
+            if show and clean:
+                show(torch.stack([clean[frame] for frame in glance(plan)]))
             if checkpoints:
-                checkpoints.settle()
-            with GivenNoise(partial(draw_noise, plan, executor, step + 1)):
-                latents = scheduler.step(prediction, t, latents).prev_sample
-            if adain:
-                latents = normalise_latents(latents, background)
-            if checkpoints:
-                checkpoints.save(step + 1, latents)
-    return latents
+                checkpoints.save(step + 1)
+    clip.samplers.clear()  # the latents are about to lie here twice
+    return torch.cat(clip.latents)
 
 
 def keyframes_at(plan: Plan, scheduler: Any, chosen: list[int], step: int) -> list[int]:
@@ -233,49 +230,21 @@ def keyframes_at(plan: Plan, scheduler: Any, chosen: list[int], step: int) -> li
     return chosen or random_keyframes(plan.config.seed, step, plan.frames, plan.keyframes)
 
 
-def share(plan: Plan, executor: Executor, t: Tensor, keyframes: list[int], x: Tensor) -> Any:
-    """The keyframes' features for all chunks. x: the sampler's input at the keyframes, [K, C, h, w]."""
-    return executor.keep(plan, "keyframe_features", (t.item(), keyframes, x), len(plan.chunks()))
+def share(plan: Plan, executor: Executor, clip: Clip, t: Tensor, keyframes: list[int]) -> Any:
+    """The keyframes' features for all chunks."""
+    call = (t.item(), keyframes, clip.frames_seen(keyframes, t))
+    return executor.keep(plan, "keyframe_features", call, len(plan.chunks()))
 
 
-def begin_early(
-    plan: Plan,
-    executor: Executor,
-    scheduler: Any,
-    step: int,
-    prediction: Tensor,
-    latents: Tensor,
-    background: Tensor,
-    upcoming: list[int],
-) -> tuple[Tensor, Any] | None:
-    """The keyframe pass of the next step while some frames' predictions of this one are still to come: the sampler's input at the
-    next keyframes, [K, C, h, w], and what stands for their features. None where the step draws noise.
-
-    upcoming: the next keyframes; the prediction is there for them, and for the first frame where latents are normalised.
-    """
-    adain = step / len(scheduler.timesteps) < plan.config.method.adain_until
-    frames = [0, *upcoming] if adain else upcoming
-    try:
-        apart, seen = foresee(scheduler, prediction, scheduler.timesteps[step], latents, frames)
-    except UnforeseenError:
-        return None
-    if adain:
-        seen = normalise_latents(seen, background[frames])[1:]
-    t = scheduler.timesteps[step + 1]
-    x = apart.scale_model_input(seen, t)
-    return x, share(plan, executor, t, upcoming, x)
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Are these float32 tensors equal, with NaN equal to itself?"""
-    return torch.equal(a.view(torch.int32), b.view(torch.int32))
+def glance(plan: Plan) -> list[int]:
+    """Some frames, spread over all of them."""
+    return sheet_times(plan.frames, PREVIEW_FRAMES)
 
 
 def preview(plan: Plan, executor: Executor, latents: Tensor) -> None:
-    """Write a clip of some frames, spread over all of them: a glance that costs the same however long the clip is."""
-    frames = sheet_times(plan.frames, PREVIEW_FRAMES)
-    pictures = draw_pictures(plan, executor, latents[frames])
-    write_mp4(plan.preview_path, pictures, plan.config.fps * len(frames) / plan.frames)
+    """Write a clip of the frames of `glance`, latents [n, C, h, w]: it costs the same however long the render is."""
+    pictures = draw_pictures(plan, executor, latents)
+    write_mp4(plan.preview_path, pictures, plan.config.fps * len(latents) / plan.frames)
 
 
 def draw_pictures(plan: Plan, executor: Executor, latents: Tensor) -> NDArray[np.uint8]:
@@ -299,13 +268,13 @@ def fixed_keyframes(plan: Plan, executor: Executor, count: int) -> list[int]:
 
 
 def open_checkpoints(
-    plan: Plan, scheduler: Any, progress: Progress, books: Books | None
+    plan: Plan, clip: Clip, progress: Progress, books: Books | None
 ) -> AbstractContextManager[Checkpoints | None]:
     """Where the steps of this plan are kept; nowhere without books."""
     if books is None:
         return nullcontext()
     path = plan.work / f"{plan.pictures.name}.safetensors"
-    return Checkpoints(path, books.manifest.render_hash, scheduler, progress.note)
+    return Checkpoints(path, books.manifest.render_hash, clip, progress.note)
 
 
 def decode(

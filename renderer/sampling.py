@@ -1,4 +1,4 @@
-"""The sampler's side of a render, all frames at once and in float32: scheduler, keyframe schedule, latent normalisation."""
+"""The sampler's side of a render, in float32: schedulers, keyframe schedule, latent normalisation."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -34,37 +34,6 @@ class GivenNoise(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.draw() if func is torch.randn else func(*args, **(kwargs or {}))
-
-
-class UnforeseenError(RuntimeError):
-    """A step that needs more than the frames it is asked about."""
-
-
-def foresee(
-    scheduler: Any, prediction: Tensor, t: Tensor, latents: Tensor, frames: Sequence[int]
-) -> tuple[Any, Tensor]:
-    """What a step will make of some frames, before the predictions of the others are known: a scheduler of these frames alone,
-    after the step, and their latents [n, C, h, w].
-
-    scheduler: of all frames, before the step, which leaves it as it is. prediction, latents: [F, C, h, w], read at these frames
-    only. The bits are those of stepping all frames together, as a sampler's step is arithmetic element by element and its memory
-    (whatever is shaped like the latents) is as well. Raises UnforeseenError where the step draws noise, which is drawn for all
-    frames at once.
-    """
-    shape, chosen = latents.shape, list(frames)
-
-    def of_frames(value: Any) -> Any:
-        if isinstance(value, list):
-            return [of_frames(item) for item in value]
-        return value[chosen] if isinstance(value, Tensor) and value.shape == shape else value
-
-    def draw() -> Tensor:
-        raise UnforeseenError
-
-    apart = copy.copy(scheduler)
-    vars(apart).update({name: of_frames(value) for name, value in vars(scheduler).items()})
-    with GivenNoise(draw):
-        return apart, apart.step(prediction[chosen], t, latents[chosen]).prev_sample
 
 
 def random_keyframes(seed: int, step: int, frames: int, keyframes: int) -> list[int]:
@@ -122,16 +91,83 @@ def predict_clean(scheduler: Any, x: Tensor, t: Tensor, prediction: Tensor) -> T
     return signal * x - noise * prediction if kind == "v_prediction" else (x - noise * prediction) / signal
 
 
-def normalise_latents(latents: Tensor, background: Tensor) -> Tensor:
-    """AdaIN of all frames toward the first, with statistics of background pixels only (section 4.4, latent normalisation).
+Moments = tuple[Tensor, Tensor, Tensor]
 
-    latents: [F, C, h, w]. background: bool [F, h, w]. A frame (or a first frame) with fewer than MIN_BACKGROUND background
-    pixels stays as it is.
+
+def background_moments(latents: Tensor, background: Tensor) -> Moments:
+    """Mean and standard deviation per frame and channel over background pixels, [n, C, 1, 1] each, and bool [n]: are these enough?
+
+    latents: [n, C, h, w]. background: bool [n, h, w].
     """
     mask = background[:, None].to(latents.dtype)
     count = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     mean = (latents * mask).sum(dim=(2, 3), keepdim=True) / count
     std = (((latents - mean) * mask).square().sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1e-6)
-    normalised = (latents - mean) / std * std[:1] + mean[:1]
-    enough = background.sum(dim=(1, 2)) >= MIN_BACKGROUND
-    return torch.where((enough & enough[0])[:, None, None, None], normalised, latents)
+    return mean, std, background.sum(dim=(1, 2)) >= MIN_BACKGROUND
+
+
+def normalise_latents(latents: Tensor, background: Tensor, first: Moments) -> Tensor:
+    """AdaIN of frames toward the first, with statistics of background pixels only (section 4.4, latent normalisation).
+
+    latents: [n, C, h, w]. background: bool [n, h, w]. first: the first frame's. A frame (or a first frame) with fewer than
+    MIN_BACKGROUND background pixels stays as it is.
+    """
+    mean, std, enough = background_moments(latents, background)
+    normalised = (latents - mean) / std * first[1] + first[0]
+    return torch.where((enough & first[2])[:, None, None, None], normalised, latents)
+
+
+class Clip:
+    """The latents of all frames on their way from noise to picture, in chunks, each of which has a sampler of its own.
+
+    A sampler's step is arithmetic element by element, so chunks that are stepped apart, each as soon as its prediction is there,
+    become what all frames stepped together would, and nothing but the latents and the samplers' memory is held for the whole clip.
+
+    scheduler: of diffusers, timesteps set and no step taken. latents: [F, C, h, w]. background: bool [n, h, w] of each chunk.
+    size: frames of a chunk.
+    """
+
+    def __init__(self, scheduler: Any, latents: Tensor, background: Sequence[Tensor], size: int):
+        self.latents, self.background, self.size = [*latents.split(size)], background, size
+        self.samplers = [fresh_copy(scheduler) for _ in self.latents]
+        self.begin_step(False)
+
+    def seen(self, i: int, t: Tensor) -> Tensor:
+        """What the network sees of chunk i, [n, C, h, w]."""
+        return self.samplers[i].scale_model_input(self.latents[i], t)
+
+    def frames_seen(self, frames: Sequence[int], t: Tensor) -> Tensor:
+        """What the network sees of some frames, [n, C, h, w]."""
+        return torch.stack([self.seen(frame // self.size, t)[frame % self.size] for frame in frames])
+
+    def begin_step(self, adain: bool) -> None:
+        """adain: are the latents normalised after it?"""
+        self.adain, self.held = adain, set[int]()
+        self.first: Moments | None = None
+
+    def step(self, i: int, prediction: Tensor, t: Tensor, draw: Callable[[], Tensor]) -> set[int]:
+        """Take chunk i a step on. Returns the chunks that are through the step thereby: where latents are normalised, all wait
+        for the first frame.
+
+        prediction: [n, C, h, w]. draw: the noise of all frames, [F, C, h, w], where the sampler wants any.
+        """
+        with GivenNoise(lambda: draw()[i * self.size :][: len(prediction)]):
+            self.latents[i] = self.samplers[i].step(prediction, t, self.latents[i]).prev_sample
+        if not self.adain:
+            return {i}
+        self.held.add(i)
+        if i == 0:
+            self.first = background_moments(self.latents[0][:1], self.background[0][:1])
+        if self.first is None:
+            return set()
+        through, self.held = self.held, set()
+        for j in through:
+            self.latents[j] = normalise_latents(self.latents[j], self.background[j], self.first)
+        return through
+
+
+def fresh_copy(scheduler: Any) -> Any:
+    """A scheduler that has taken no step, beside this one: the tables are shared, what steps remember is each one's own."""
+    one = copy.copy(scheduler)
+    vars(one).update({name: [*value] for name, value in vars(scheduler).items() if isinstance(value, list)})
+    return one

@@ -15,7 +15,7 @@ from renderer.manifest import Books, new_manifest
 from renderer.model import SCHEDULERS, model_spec
 from renderer.plan import make_plan
 from renderer.render import InlineExecutor, denoise, make_gbuffers, survey
-from renderer.sampling import GivenNoise, make_scheduler
+from renderer.sampling import Clip, make_scheduler
 
 OTHERS = (  # of several kinds of memory: lists, tensors, counters, two evaluations a step, noise of their own
     "DEISMultistepScheduler",
@@ -34,36 +34,40 @@ def random(seed):
     return torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def steps(scheduler, latents, begin, end, after=lambda step, latents: None):
-    """Some steps of a sampler whose model answers with noise."""
-    for step, t in list(enumerate(scheduler.timesteps))[begin:end]:
-        prediction = random(step) + 0.1 * scheduler.scale_model_input(latents, t)
-        with GivenNoise(partial(random, 100 + step)):
-            latents = scheduler.step(prediction, t, latents).prev_sample
-        after(step + 1, latents)
-    return latents
+def clip_of(scheduler):
+    """Two frames, apart."""
+    background = [torch.ones(1, 8, 8, dtype=torch.bool)] * 2
+    return Clip(scheduler, random(99) * scheduler.init_noise_sigma, background, 1)
+
+
+def steps(clip, timesteps, begin, end, after=lambda step: None):
+    """Some steps of samplers whose model answers with noise. Returns the latents."""
+    for step, t in list(enumerate(timesteps))[begin:end]:
+        for i in range(2):
+            prediction = random(step)[i : i + 1] + 0.1 * clip.seen(i, t)
+            clip.step(i, prediction, t, partial(random, 100 + step))
+        after(step + 1)
+    return torch.cat(clip.latents)
 
 
 @pytest.mark.parametrize("name", [*SCHEDULERS, *OTHERS])
 def test_every_sampler_goes_on_as_if_nothing_had_happened(checkpoint, tmp_path, name):
     spec = model_spec(ModelConfig(name=str(checkpoint), scheduler=name))
-    undisturbed = make_scheduler(spec, 6)
-    start = random(99) * undisturbed.init_noise_sigma
-    end = steps(undisturbed, start, 0, None)
-    for stop in range(1, len(undisturbed.timesteps) + 1):
+    timesteps = make_scheduler(spec, 6).timesteps
+    end = steps(clip_of(make_scheduler(spec, 6)), timesteps, 0, None)
+    for stop in range(1, len(timesteps) + 1):
         path = tmp_path / f"{stop}.safetensors"
-        first, second = (Checkpoints(path, "key", make_scheduler(spec, 6), pytest.fail) for _ in range(2))
+        first, second = (Checkpoints(path, "key", clip_of(make_scheduler(spec, 6)), pytest.fail) for _ in range(2))
 
-        def save(step, latents, checkpoints=first):
-            checkpoints.save(step, latents)
+        def save(step, checkpoints=first):
+            checkpoints.save(step)
             checkpoints.settle()
 
         with first, second:
-            latents = steps(first.scheduler, start, 0, stop, save)
-            done, found = second.resume(start)
-        assert done == stop
-        assert torch.equal(found, latents)
-        assert torch.equal(steps(second.scheduler, found, done, None), end)
+            latents = steps(first.clip, timesteps, 0, stop, save)
+            assert second.resume() == stop
+        assert torch.equal(torch.cat(second.clip.latents), latents)
+        assert torch.equal(steps(second.clip, timesteps, stop, None), end)
 
 
 class Interrupted(InlineExecutor):
@@ -134,9 +138,9 @@ def test_without_its_checkpoint_denoising_begins_anew_and_says_so(ready, books):
 
 @pytest.mark.parametrize("harm", ["cut", "empty", "another render's", "a bit", "no checkpoint", "a folder"])
 def test_what_is_no_checkpoint_of_this_render_is_told_and_ignored(checkpoint, tmp_path, harm):
-    path, latents, notes = tmp_path / "a.safetensors", random(0), []
+    path, notes = tmp_path / "a.safetensors", []
     key = "another" if harm == "another render's" else "key"
-    write(path, *pack(key, 2, latents, {"model_outputs": [None, random(1)]}))
+    write(path, *pack(key, 2, [random(0)], [{"model_outputs": [None, random(1)]}]))
     content = path.read_bytes()
     match harm:
         case "cut":
@@ -150,11 +154,11 @@ def test_what_is_no_checkpoint_of_this_render_is_told_and_ignored(checkpoint, tm
         case "a folder":
             path.unlink()
             path.mkdir()
-    scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler="unipc")), 6)
-    step, found = Checkpoints(path, "key", scheduler, notes.append).resume(latents)
-    assert step == 0
-    assert found is latents
-    assert scheduler.model_outputs == [None, None]
+    clip = clip_of(make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler="unipc")), 6))
+    latents = clip.latents
+    assert Checkpoints(path, "key", clip, notes.append).resume() == 0
+    assert clip.latents is latents
+    assert clip.samplers[1].model_outputs == [None, None]
     (line,) = notes
     assert str(path) in line
     assert "\n" not in line
@@ -164,9 +168,9 @@ def test_whatever_happens_to_its_bytes_a_checkpoint_is_whole_or_refused(tmp_path
     path = tmp_path / "a.safetensors"
     state = {"ets": [random(1)[:1, :1, :2], None], "n": 3, "dt": 0.1, "seen": True, "scale": torch.tensor(2.0)}
     latents = random(0)[:, :1, :2]
-    write(path, *pack("key", 7, latents, state))
+    write(path, *pack("key", 7, [latents], [state]))
     content = path.read_bytes()
-    step, found, sampler = load(path, "key")
+    step, (found,), (sampler,) = load(path, "key")
     assert (step, found.tolist(), list(sampler)) == (7, latents.tolist(), list(state))
     assert sampler["scale"].shape == ()
     assert [sampler[name] for name in ("n", "dt", "seen")] == [3, 0.1, True]
@@ -176,7 +180,7 @@ def test_whatever_happens_to_its_bytes_a_checkpoint_is_whole_or_refused(tmp_path
     for harm in harmed:
         path.write_bytes(harm)
         try:
-            step, found, _ = load(path, "key")
+            step, (found,), _ = load(path, "key")
             assert (step, found.tolist()) == (7, latents.tolist())  # a byte of the format that says nothing
         except CheckpointError as error:
             reasons.append(str(error))
@@ -185,11 +189,11 @@ def test_whatever_happens_to_its_bytes_a_checkpoint_is_whole_or_refused(tmp_path
 
 
 def test_a_sampler_that_no_file_can_hold_has_no_checkpoints(tmp_path):
-    scheduler, notes = types.SimpleNamespace(), []
-    with Checkpoints(tmp_path / "a.safetensors", "key", scheduler, notes.append) as checkpoints:
-        scheduler.noise = object()
-        checkpoints.save(1, random(0))
-        checkpoints.save(2, random(0))
+    clip, notes = types.SimpleNamespace(samplers=[types.SimpleNamespace()], latents=[random(0)]), []
+    with Checkpoints(tmp_path / "a.safetensors", "key", clip, notes.append) as checkpoints:
+        clip.samplers[0].noise = object()
+        checkpoints.save(1)
+        checkpoints.save(2)
     assert len(notes) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -204,10 +208,12 @@ from renderer.errors import RenderError
 path = Path(sys.argv[1], "a.safetensors")
 
 def run(*frames):
-    with Checkpoints(path, "key", SimpleNamespace(), print) as checkpoints:
+    clip = SimpleNamespace(samplers=[SimpleNamespace()])
+    with Checkpoints(path, "key", clip, print) as checkpoints:
         for step, count in enumerate(frames, 1):
             checkpoints.settle()
-            checkpoints.save(step, torch.ones(count, 4, 64, 64))
+            clip.latents = [torch.ones(count, 4, 64, 64)]
+            checkpoints.save(step)
 
 try:
     run(2, 64)

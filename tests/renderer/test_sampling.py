@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from renderer import sampling
 from renderer.config import ModelConfig
 from renderer.model import SCHEDULERS, model_spec
 from renderer.sampling import (
     MIN_BACKGROUND,
+    Clip,
     GivenNoise,
-    UnforeseenError,
+    background_moments,
     covering_keyframes,
     even_keyframes,
-    foresee,
     guide,
     make_scheduler,
-    normalise_latents,
     predict_clean,
     random_keyframes,
 )
@@ -25,24 +25,9 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_all_frames_at_once_are_stepped_as_each_on_its_own(checkpoint, name):
-    spec = model_spec(ModelConfig(name=str(checkpoint), scheduler=name))
-    frames, steps = 3, 6
-    together = make_scheduler(spec, steps)
-    alone = [copy.deepcopy(together) for _ in range(frames)]
-    latents = random(frames, 4, 8, 8) * together.init_noise_sigma
-    single = list(latents.split(1))
-    for step, t in enumerate(together.timesteps):
-        prediction = random(frames, 4, 8, 8, seed=step + 1)
-        scaled = together.scale_model_input(latents, t)
-        for i, scheduler in enumerate(alone):
-            assert torch.equal(scheduler.scale_model_input(single[i], t), scaled[i : i + 1])
-            single[i] = scheduler.step(prediction[i : i + 1], t, single[i]).prev_sample
-        latents = together.step(prediction, t, latents).prev_sample
-        assert torch.equal(torch.cat(single), latents)
-        assert latents.dtype == torch.float32
-    assert latents.isfinite().all()
+def normalise_latents(latents, background):
+    """Of a whole clip at once."""
+    return sampling.normalise_latents(latents, background, background_moments(latents[:1], background[:1]))
 
 
 MORE_SCHEDULERS = (
@@ -55,36 +40,32 @@ MORE_SCHEDULERS = (
 NOISY_SCHEDULERS = ("DDPMScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler")
 
 
-@pytest.mark.parametrize("name", [*SCHEDULERS, *MORE_SCHEDULERS])
-def test_some_frames_are_foreseen_to_the_bit(checkpoint, name):
-    """At sizes that no vector unit divides, with the other frames' predictions unknown, and with latent normalisation."""
+@pytest.mark.parametrize("name", [*SCHEDULERS, *MORE_SCHEDULERS, *NOISY_SCHEDULERS])
+def test_chunks_in_any_order_are_stepped_as_all_frames_together(checkpoint, name):
+    """To the bit, at sizes that no vector unit divides, with the sampler's noise and latent normalisation in half of the steps."""
     scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler=name)), 5)
-    frames, chosen = 7, [0, 2, 3, 6]
+    frames, shuffle = 7, np.random.default_rng(0)
     background = random(frames, 13, 9) > -1
     latents = random(frames, 4, 13, 9) * scheduler.init_noise_sigma
+    clip = Clip(copy.deepcopy(scheduler), latents, background.split(2), 2)
     for step, t in enumerate(scheduler.timesteps):
-        scheduler.scale_model_input(latents, t)
-        prediction = random(frames, 4, 13, 9, seed=step + 1)
-        known = torch.full_like(prediction, torch.nan)
-        known[chosen] = prediction[chosen]
-        apart, seen = foresee(scheduler, known, t, latents, chosen)
-        latents = scheduler.step(prediction, t, latents).prev_sample
-        assert torch.equal(seen, latents[chosen])
-        latents = normalise_latents(latents, background)
-        assert torch.equal(normalise_latents(seen, background[chosen]), latents[chosen])
-        if step + 1 < len(scheduler.timesteps):
-            t = scheduler.timesteps[step + 1]
-            scaled = apart.scale_model_input(latents[chosen], t)
-            assert torch.equal(scaled, scheduler.scale_model_input(latents, t)[chosen])
-
-
-@pytest.mark.parametrize("name", NOISY_SCHEDULERS)
-def test_a_step_that_draws_noise_is_not_foreseen(checkpoint, name):
-    scheduler = make_scheduler(model_spec(ModelConfig(name=str(checkpoint), scheduler=name)), 5)
-    latents, t = random(3, 4, 8, 8), scheduler.timesteps[0]
-    scheduler.scale_model_input(latents, t)
-    with pytest.raises(UnforeseenError):
-        foresee(scheduler, latents, t, latents, [1])
+        prediction, noise = random(frames, 4, 13, 9, seed=step + 1), random(frames, 4, 13, 9, seed=step + 99)
+        seen = scheduler.scale_model_input(latents, t)
+        assert torch.equal(clip.frames_seen([6, 0, 3], t), seen[[6, 0, 3]])
+        with GivenNoise(lambda noise=noise: noise):
+            latents = scheduler.step(prediction, t, latents).prev_sample
+        if step % 2:
+            latents = normalise_latents(latents, background)
+        clip.begin_step(adain=bool(step % 2))
+        order, through = shuffle.permutation(4).tolist(), set()
+        for position, i in enumerate(order):
+            part = slice(2 * i, 2 * i + 2)
+            through |= clip.step(i, prediction[part], t, lambda noise=noise: noise)
+            before = set(order[: position + 1])
+            assert through == (before if step % 2 == 0 or 0 in before else set())
+        assert torch.equal(torch.cat(clip.latents), latents)
+    assert latents.isfinite().all()
+    assert latents.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
