@@ -28,6 +28,7 @@ class FarmConfig:
     name: str = key("local", "local (Ray on this machine) | inline (no Ray, same pixels) | cluster (a running one)")
     workers: int | None = key(None, "null: one per GPU, or as many CPU workers as fit")
     threads: int = key(2, "threads of a CPU worker; pixels depend on it, so it is never the core count")
+    priority: int = key(0, "on a cluster, submissions of higher priority get their workers first")
     patience: float = key(900.0, "seconds after which a call counts as stuck, and its worker is replaced")
     transport: str = key("auto", "keyframe features: auto | object_store | nccl (GPU to GPU) | recompute; same pixels")
     feature_memory: float = key(0.3, "share of the object store, or of each GPU, that they may take")
@@ -128,6 +129,7 @@ RANGES = {
     "noise.texels": (0.25, 64),
     "farm.workers": (1, 10_000),
     "farm.threads": (1, 256),
+    "farm.priority": (-1000, 1000),
     "farm.patience": (1, 1e6),
     "farm.feature_memory": (0.001, 1),
 }

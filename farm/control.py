@@ -22,12 +22,13 @@ What runs or ran, and what is to become of it. FOLDER is the output of a render 
   python farm/control.py logs FOLDER [NAME ...]    what its chunks did, a line for each; what failed, why
   python farm/control.py cancel FOLDER [NAME ...]  end renders; what is finished stays
   python farm/control.py retry FOLDER [NAME ...]   render what failed, was cancelled or is missing, and nothing else
-  python farm/control.py pause FOLDER              finish the step at hand, and wait
-  python farm/control.py resume FOLDER             go on"""
+  python farm/control.py pause FOLDER              finish the calls at hand, let the workers go, and wait
+  python farm/control.py resume FOLDER             go on
+  python farm/control.py priority FOLDER N         on a cluster, higher ones get their workers first (farm.priority)"""
 
 try:
     from farm import letterbox, overview, records
-    from farm.config import OutputConfig, SubmitConfig, show, suggest
+    from farm.config import RANGES, OutputConfig, SubmitConfig, show, suggest
     from farm.overview import LOG, Entry
     from farm.usage import Parser
     from farm.watch import SUBMISSION
@@ -47,7 +48,7 @@ TAIL = 200  # lines of a log
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("do", nargs="?", choices=["list", "show", "logs", "retry", *ORDERS])
+    parser.add_argument("do", nargs="?", choices=["list", "show", "logs", "retry", "priority", *ORDERS])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args(arguments)
@@ -160,7 +161,7 @@ def retry(folder: Path, names: Sequence[str]) -> int:
         print("retry: nothing has failed and nothing is missing")
         return 0
     if letterbox.is_alive(folder):
-        return order(folder, "retry", names)
+        return order(folder, {"do": "retry", "names": list(names)})
     known = about(folder)
     if not known:
         raise ConfigError(f"{show(folder)}: {SUBMISSION} is not there, so nobody knows the command; give it again")
@@ -179,11 +180,21 @@ def is_there(entry: Entry) -> bool:
     return entry.state == "complete" and entry.folder is not None and (entry.folder / "video.mp4").exists()
 
 
-def order(folder: Path, do: str, names: Sequence[str]) -> int:
+def number(words: Sequence[str]) -> int:
+    """The priority that somebody typed. Raises ConfigError."""
+    low, high = RANGES["farm.priority"]
+    with contextlib.suppress(ValueError):
+        (value,) = map(int, words)
+        if low <= value <= high:
+            return value
+    raise ConfigError(f"priority {show(' '.join(words))}: expected a whole number from {low} to {high}")
+
+
+def order(folder: Path, message: dict[str, Any]) -> int:
     """Tell whoever renders into the folder what to do. Returns the exit code."""
-    answer = letterbox.post(folder, {"do": do, "names": list(names)})
+    answer = letterbox.post(folder, message)
     if answer is None:
-        print(f"{do}: nobody renders into {folder} (any more)", file=sys.stderr)
+        print(f"{message['do']}: nobody renders into {folder} (any more)", file=sys.stderr)
         return FAILED
     print(answer)
     return 0
@@ -198,10 +209,12 @@ def act(given: argparse.Namespace) -> int:
             print(f"{path}: {summary(path, entries)}")
     elif given.do == "retry":
         return retry(given.folder, given.names)
+    elif given.do == "priority":
+        return order(given.folder, {"do": "priority", "to": number(given.names)})
     else:
         entries = chosen(submission(given.folder), given.names)
         if given.do in ORDERS:
-            return order(given.folder, given.do, given.names)
+            return order(given.folder, {"do": given.do, "names": given.names})
         if given.do == "logs":
             said = [
                 line for entry in entries for line in (*([f"== {entry.name}"] if len(entries) > 1 else []), *log(entry))

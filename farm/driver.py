@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from farm.broker import Standing
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
 from farm.progress import Progress
@@ -22,12 +23,14 @@ from renderer.model import weights_hash
 from renderer.plan import WORK, Plan, make_plan
 
 
-def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None = None) -> Path:
+def submit(
+    config: SubmitConfig, progress: Progress, workshop: Workshop | None = None, standing: Standing | None = None
+) -> Path:
     """Render one configuration into its output folder; returns the path of the video.
 
     A folder that holds this very render, complete, is left as it is; one that an earlier run has begun is gone on with.
-    workshop: of a sweep, where there are others; else the render opens one of its own. Raises a UserError for the person's mistake,
-    a RenderError where the disk is full.
+    workshop: of a sweep, where there are others; else the render opens one of its own, of this standing. Raises a UserError for the
+    person's mistake, a RenderError where the disk is full.
     """
     assert config.output.dir is not None
     folder = Path(config.output.dir)
@@ -51,7 +54,7 @@ def submit(config: SubmitConfig, progress: Progress, workshop: Workshop | None =
             found.resumed.append(watch.found_done)
         books.write(state="rendering", finished=None)
         with ExitStack() as stack:
-            workshop = workshop or stack.enter_context(Workshop(config.farm, machine))
+            workshop = workshop or stack.enter_context(Workshop(config.farm, machine, standing=standing))
             stack.enter_context(workshop.needing(plan.stage))
             workers = stack.enter_context(workshop.executor(progress.workers, progress.log))
             # Torch loads here: after every mistake that can be found without it, and while the workers load it, too.

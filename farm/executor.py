@@ -9,9 +9,11 @@ from typing import Any
 
 import ray
 
-from farm.dispatcher import TICK, Farm, FarmClosedError, Pass, Task
+from farm.dispatcher import TICK, Farm
+from farm.features import Pass
 from farm.overview import Worker
 from farm.policy import Call
+from farm.tasks import FarmClosedError, Task
 from farm.worker import Kept
 from renderer.errors import ConfigError
 from renderer.plan import Plan, feature_bytes
@@ -39,7 +41,7 @@ class RayExecutor:
         self.farm, self.render = farm, render
         self.orders, self.passes = itertools.count(), itertools.count()
         self.plans: dict[int, tuple[Plan, tuple[str, list[Any]]]] = {}
-        self.travel = farm.transport != "recompute"
+        self.travel = farm.features.transport != "recompute"
 
     def prepare(self, plan: Plan) -> int:
         """The render's workers load its scene and model; returns how many models they have loaded so far.
@@ -49,14 +51,14 @@ class RayExecutor:
         homes = self.farm.homes
         seats = [number for number in range(len(self.farm.seats)) if homes.get(number) == self.render]
         loads = sum(loads for _, loads in self.ask([self.task(plan, "prepare", (), seat=seat) for seat in seats]))
-        self.travel = self.farm.transport != "recompute" and self.find_room(plan)
+        self.travel = self.farm.features.transport != "recompute" and self.find_room(plan)
         return loads
 
     def find_room(self, plan: Plan) -> bool:
         """May this plan's keyframe features travel? Raises ConfigError where they are meant to, but would take too much memory."""
-        size, room = feature_bytes(plan), ray.get(self.farm.store.room.remote())
+        size, room = feature_bytes(plan), ray.get(self.farm.features.store.room.remote())
         if size > room and self.farm.config.transport != "auto":
-            raise ConfigError(too_large(self.farm.transport, size, room, plan.keyframes))
+            raise ConfigError(too_large(self.farm.features.transport, size, room, plan.keyframes))
         return size <= room
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
@@ -65,7 +67,7 @@ class RayExecutor:
 
     def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Kept:
         """Call `method` once and leave its features with the workers, booked in the feature store for so many readers."""
-        kept = Kept((self.named(plan)[0], next(self.passes)), method, arguments)
+        kept = Kept((self.named(plan)[0], next(self.passes)), method, [ray.put(arguments)])
         wanted = Pass(self.task(plan, method, arguments, makes=kept), readers, feature_bytes(plan))
         self.farm.inbox.put(lambda: self.farm.keep(kept.key, wanted, self.travel))
         return kept
@@ -78,8 +80,10 @@ class RayExecutor:
 
         for position, task in enumerate(tasks):
             task.position, task.answer = position, partial(answer, position)
-        self.farm.inbox.put(lambda: self.farm.add(tasks))
-        for _ in tasks:
+        count = len(tasks)
+        self.farm.inbox.put(partial(self.farm.add, tasks))
+        del tasks  # with their arguments, of which the farm forgets each when it is answered
+        for _ in range(count):
             while True:
                 with suppress(Empty):
                     position, value, error = answers.get(timeout=TICK)

@@ -77,6 +77,11 @@ def cluster_cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 1))
 
 
+def cluster_workers(farm: FarmConfig, machine: Machine) -> int:
+    """How many workers of this kind the whole cluster has room for."""
+    return len(cluster_gpus()) if machine.device == "cuda" else max(1, cluster_cpus() // farm.threads)
+
+
 def start_ray(farm: FarmConfig) -> None:
     """Start Ray on this machine, or join a running cluster; nothing happens where that is done already."""
     # The render tells torch its number of threads, as it shows in the pixels; nothing else should start any. What Ray starts on

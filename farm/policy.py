@@ -60,6 +60,25 @@ def allot(renders: Sequence[int], workers: Sequence[Hashable], homes: Mapping[Ha
     return allotted | dict(zip((worker for worker in workers if worker not in allotted), places, strict=False))
 
 
+def shares(workers: int, wishes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """How many workers of a cluster each submission may have: higher priorities first, equal ones as evenly as their wishes
+    allow, what is left over to those that came first.
+
+    wishes: (priority, workers that it could use) of each, in the order in which they came.
+
+    >>> shares(8, {"a": (0, 8), "b": (1, 3), "c": (0, 2)})
+    {'a': 3, 'b': 3, 'c': 2}
+    """
+    granted = dict.fromkeys(wishes, 0)
+    for level in sorted({priority for priority, _ in wishes.values()}, reverse=True):
+        hungry = [name for name, (priority, _) in wishes.items() if priority == level]
+        while workers and (hungry := [name for name in hungry if granted[name] < wishes[name][1]]):
+            for name in hungry[:workers]:
+                granted[name] += 1
+            workers -= len(hungry[:workers])
+    return granted
+
+
 def choose(
     worker: Hashable, calls: Sequence[Call], homes: Mapping[Hashable, int], loaded: Mapping[Hashable, Hashable]
 ) -> Call | None:

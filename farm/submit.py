@@ -71,7 +71,7 @@ def single(config: SubmitConfig, arguments: Sequence[str]) -> Path:
     folder = Path(str(config.output.dir))
     name = folder.absolute().name
     rows = {name: records.row(name, "waiting", config)}
-    with Watch(folder, rows, False, typed(arguments, folder), config.notify) as watch:
+    with Watch(folder, rows, False, typed(arguments, folder), config) as watch:
         try:
             video = submit(config, name, watch)
         except Exception as error:
@@ -103,7 +103,7 @@ def submit(config: SubmitConfig, name: str, watch: "Watch", workshop: "Workshop 
         shown, begun = name if workshop else "", partial(watch.tell, name, "rendering", config)
         with Progress(folder, config.frames, shown, watch.screen, begun, partial(watch.check, name)) as progress:
             watch.check(name)
-            return driver.submit(config, progress, workshop)
+            return driver.submit(config, progress, workshop, watch.standing)
     except KeyboardInterrupt as error:
         error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
         raise
@@ -190,9 +190,9 @@ def render_all(
 
     before = records.read(folder / records.NAME) if others else {}
     first, wanted = next(iter(configs.values())), set(configs)
-    with Watch(folder, before | rows, True, typed(arguments, folder), first.notify) as watch:
+    with Watch(folder, before | rows, True, typed(arguments, folder), first) as watch:
         while wanted:
-            run({name: config for name, config in configs.items() if name in wanted}, folder, render, ended)
+            run({name: configs[name] for name in configs if name in wanted}, folder, render, ended, watch.standing)
             wanted = watch.take_again() & set(configs)
 
 

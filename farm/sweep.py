@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import groupby
 from pathlib import Path
 
+from farm.broker import Standing
 from farm.config import SubmitConfig
 from farm.machine import find_machine
 from farm.workshop import Workshop
@@ -21,10 +22,12 @@ def run(
     folder: Path,
     render: Callable[[str, Workshop], Path],
     ended: Callable[[str, Outcome], None],
+    standing: Standing | None = None,
 ) -> None:
     """Call render(name, workshop) for every configuration, several at once where the workshop has workers.
 
-    folder: of the sweep. ended: told of each, in the order in which they end, on this thread.
+    folder: of the sweep. ended: told of each, in the order in which they end, on this thread. standing: of the
+    submission among others on the same cluster.
     """
     shared, kept = folder / WORK, set[Path]()
     farms = {id(config): (repr(config.farm), config.model.device) for config in configs.values()}
@@ -40,7 +43,7 @@ def run(
             for name in names:
                 ended(name, error)
             continue
-        with Workshop(first.farm, machine, shared) as workshop:
+        with Workshop(first.farm, machine, shared, standing) as workshop:
             run_on(workshop, names, render, ended)
             kept |= workshop.unfinished
     for stage in shared.iterdir() if shared.exists() else ():

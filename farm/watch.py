@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from farm import records
-from farm.config import NotifyConfig, SubmitConfig
+from farm.broker import Standing
+from farm.config import SubmitConfig
 from farm.letterbox import Letterbox
 from farm.notify import Notifier
 from farm.page import Page
@@ -35,7 +36,7 @@ class Watch:
     """Tells of all renders of a submission until the block ends, and does what it is told. Several of them report at once.
 
     folder: of the sweep, or of the render that is alone, which has no table, and whose folder is untouched before it begins.
-    rows: of the renders, by name, as they are before. arguments: what the person typed.
+    rows: of the renders, by name, as they are before. arguments: what the person typed. config: of one of the renders.
     """
 
     def __init__(
@@ -44,17 +45,19 @@ class Watch:
         rows: dict[str, dict[str, Any]],
         sweep: bool,
         arguments: Sequence[str] = (),
-        notify: NotifyConfig | None = None,
+        config: SubmitConfig | None = None,
     ):
+        config = config or SubmitConfig()
         self.folder, self.rows, self.arguments = folder, rows, list(arguments)
         self.table = folder / records.NAME if sweep else None
         self.writing, self.begun = threading.Lock(), False
         self.cancelled, self.again = set[str](), set[str]()
+        self.standing = Standing(config.farm.priority)
         self.going = threading.Event()
         self.going.set()
         self.screen, self.page = Screen(self.current), Page(folder, self.current)
         self.letterbox = Letterbox(folder, self.obey)
-        self.notifier = Notifier(notify or NotifyConfig(), self.screen.note)
+        self.notifier = Notifier(config.notify, self.screen.note)
 
     def current(self) -> list[Mapping[str, Any]]:
         """The renders' rows, as they stand."""
@@ -86,7 +89,12 @@ class Watch:
     def describe(self) -> None:
         with contextlib.suppress(OSError):
             about = {"arguments": self.arguments, "cwd": os.getcwd(), "sweep": self.table is not None}
-            about |= {"paused": not self.going.is_set(), "host": socket.gethostname(), "pid": os.getpid()}
+            about |= {
+                "paused": self.standing.paused,
+                "priority": self.standing.priority,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+            }
             write_json(self.folder / SUBMISSION, about)
             (self.folder / SUBMISSION).chmod(0o600)  # the address of a webhook is a secret
 
@@ -122,8 +130,13 @@ class Watch:
                 self.again |= set(names)
             case "pause" | "resume":
                 names = [name for name in wanted if self.rows[name]["state"] in ("waiting", "rendering")]
-                (self.going.clear if message["do"] == "pause" else self.going.set)()
+                self.standing.paused = message["do"] == "pause"
+                (self.going.clear if self.standing.paused else self.going.set)()
                 self.describe()
+            case "priority":
+                self.standing.priority = int(message["to"])
+                self.describe()
+                return f"priority: {self.standing.priority}"
             case unknown:
                 raise LookupError(unknown)
         said = f"{message['do']}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"

@@ -28,11 +28,14 @@ Packed = dict[str, list[NDArray[np.uint8]]]
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Stands for keyframe features in the arguments of a call, and says by which method of FrameRenderer they are made."""
+    """Stands for keyframe features in the arguments of a call, and says by which method of FrameRenderer they are made.
+
+    arguments: a list around the reference to that method's arguments, which few readers fetch.
+    """
 
     key: Key
     method: str
-    arguments: tuple
+    arguments: list[Any]
 
 
 class FeaturesLostError(RuntimeError):
@@ -90,7 +93,7 @@ class RenderWorker:
         """Make keyframe features, which stay here until they are forgotten; returns their size in bytes."""
         import torch
 
-        made: KeyframeFeatures = self.run(plan_id, plan, kept.method, kept.arguments)
+        made: KeyframeFeatures = self.run(plan_id, plan, kept.method, ray.get(kept.arguments[0]))
         # Laid out as what travels arrives; and no inference tensors any more, which only inference mode may do everything with.
         alone = partial(torch.clone, memory_format=torch.contiguous_format)
         features = {layer: (alone(pre), alone(post)) for layer, (pre, post) in made.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm import policy
+from farm.broker import Standing
 from farm.config import FarmConfig
 from farm.machine import Machine, start_ray, stop_ray
 from farm.overview import Worker
@@ -47,11 +48,13 @@ class Workshop:
     """This process, or Ray workers on this machine or a cluster; they start when somebody needs them.
 
     shared: folder in which the renders of a sweep find each other's G-buffers. unfinished: those of renders that have ended
-    with an error and may go on.
+    with an error and may go on. standing: of the submission, where others are on the same cluster.
     """
 
-    def __init__(self, config: FarmConfig, machine: Machine, shared: Path | None = None):
-        self.config, self.machine, self.shared = config, machine, shared
+    def __init__(
+        self, config: FarmConfig, machine: Machine, shared: Path | None = None, standing: Standing | None = None
+    ):
+        self.config, self.machine, self.shared, self.standing = config, machine, shared, standing
         self.turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
         self.unfinished = set[Path]()
         self.opening = threading.Lock()
@@ -91,7 +94,7 @@ class Workshop:
                 from farm.dispatcher import Farm
 
                 start_ray(self.config)
-                self.farm = Farm(self.config, self.machine)
+                self.farm = Farm(self.config, self.machine, self.standing)
             return self.farm
 
     @contextmanager

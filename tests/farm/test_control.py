@@ -109,6 +109,8 @@ def test_a_live_driver_pauses_goes_on_and_gives_up_what_nobody_wants(checkpoint,
     with driver(command(checkpoint, folder)) as codes:
         wait_for(lambda: status(folder, NAMES[0])["phase"])
         assert told("pause", folder)[:2] == (0, f"pause: {', '.join(NAMES)}\n")
+        assert told("priority", folder, "-7")[:2] == (0, "priority: -7\n")
+        assert json.loads((folder / "submission.json").read_text())["priority"] == -7
         time.sleep(1)
         before = (folder / NAMES[0] / "render.log").read_text()
         shell = [sys.executable, FARM / "control.py", "list", tmp_path]  # another one
@@ -178,6 +180,8 @@ def test_a_render_on_its_own(checkpoint, tmp_path, told):
         (["show", "nowhere"], "neither renders.parquet nor manifest.json"),
         (["list", "nowhere"], "no such folder"),
         (["logs", "{sweep}", "a-tin-toi"], "did you mean a-tin-toy?"),
+        (["priority", "{sweep}", "high"], "expected a whole number"),
+        (["priority", "{sweep}"], "expected a whole number"),
     ],
 )
 def test_mistakes(undisturbed, capsys, arguments, said):

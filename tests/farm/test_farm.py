@@ -17,10 +17,11 @@ import ray
 
 from farm import driver
 from farm.config import KEYS, FarmConfig, OutputConfig, SubmitConfig
-from farm.dispatcher import ChunkError, Farm
+from farm.dispatcher import Farm
 from farm.executor import take_part
 from farm.machine import Machine, start_ray, stop_ray
 from farm.progress import Progress
+from farm.tasks import ChunkError
 from renderer.plan import make_plan
 from renderer.render import InlineExecutor, survey
 
@@ -172,7 +173,11 @@ def test_features_are_freed_when_all_chunks_are_done(farm):
 
 
 def booked(executor, kept):
-    return [entry for entry in ray.get(executor.farm.store.book.remote())["entries"] if entry["pass"] == kept.key[1]]
+    return [
+        entry
+        for entry in ray.get(executor.farm.features.store.book.remote())["entries"]
+        if entry["pass"] == kept.key[1]
+    ]
 
 
 class Poison:

@@ -13,7 +13,7 @@ import torch
 from conftest import PER_FRAME
 from test_farm import Silent, submission
 
-from farm import dispatcher
+from farm import crew
 from farm.dispatcher import Farm
 from farm.executor import take_part
 from farm.machine import Machine, start_ray, stop_ray
@@ -102,7 +102,7 @@ def pid(seat):
 def test_a_sick_worker_rests_and_is_forgiven(farm, monkeypatch):
     """It cannot write files. What it fails at another worker does; after three times it is asked no more, for a while."""
     executor, plan = farm
-    monkeypatch.setattr(dispatcher, "FORGIVEN", 12.0)
+    monkeypatch.setattr(crew, "FORGIVEN", 12.0)
     seat = executor.farm.seats[0]
     frames = [((0,),)] * 16
     with limited(resource.RLIMIT_FSIZE, {seat: 0}):

@@ -62,7 +62,7 @@ def test_features_whose_node_is_gone_are_made_again(small, cluster, tmp_path):
         kept = executor.keep(plan, "keyframe_features", (500, [1, 3], latents), readers=2)
         call = (500, (0, 1), latents, [1, 3], kept)
         ((_, before),) = executor.run(plan, "predict", [call])
-        made = farm.passes[kept.key]
+        made = farm.features.passes[kept.key]
         ray.wait([reference := made.reference], fetch_local=False)
         (holder,) = (node for node in cluster.worker_nodes if node.node_id in where(reference)[:1])
         cluster.remove_node(holder, allow_graceful=False)

@@ -55,8 +55,8 @@ def undisturbed(plan):
 class Opened:
     """A farm and one render's access to it."""
 
-    def __init__(self, workers=2, **config):
-        self.farm = Farm(FarmConfig(threads=1, **config), Machine("cpu", "CPU", workers))
+    def __init__(self, workers=2, standing=None, **config):
+        self.farm = Farm(FarmConfig(threads=1, **config), Machine("cpu", "CPU", workers), standing)
         self.part = take_part(self.farm, lambda workers: None)
 
     def __enter__(self):
@@ -67,10 +67,11 @@ class Opened:
         self.part.__exit__(None, None, None)
         self.farm.close()
         for seat in self.farm.seats:
-            ray.kill(seat.actor)
+            if seat.actor:
+                ray.kill(seat.actor)
 
     def book(self):
-        return ray.get(self.farm.store.book.remote())
+        return ray.get(self.farm.features.store.book.remote())
 
 
 def wait_for(condition, seconds=240):
@@ -101,8 +102,8 @@ def ready(opened, plan):
     """Models are loaded, passes counted, and the workers are a group where they are to be one."""
     opened.executor.prepare(plan)
     on_each(opened, count_passes)
-    if opened.farm.gang:
-        wait_for(lambda: opened.farm.gang.whole)
+    if opened.farm.features.gang:
+        wait_for(lambda: opened.farm.features.gang.whole)
 
 
 def passes(opened):
@@ -164,7 +165,7 @@ def test_one_that_dies_in_an_exchange_changes_nothing_and_features_travel_again(
         while not killed:
             for seat in opened.farm.seats:
                 task = seat.task
-                made = opened.farm.passes.get(task.carries) if task and task.carries else None
+                made = opened.farm.features.passes.get(task.carries) if task and task.carries else None
                 sender = next((other for other in opened.farm.seats if made and other.actor == made.source), None)
                 if sender and sender.address and seat.address:
                     os.kill(sender.address["pid"], signal.SIGSTOP)
@@ -196,7 +197,7 @@ def test_where_no_group_can_be_features_take_the_other_way(plan, undisturbed, mo
     """NCCL on workers that have no GPU."""
     monkeypatch.setattr(Gang, "form", lambda self, *given: FORM(setattr(self, "backend", "nccl") or self, *given))
     with Opened(transport="nccl") as opened:
-        wait_for(lambda: opened.farm.gang is None)
+        wait_for(lambda: opened.farm.features.gang is None)
         opened.executor.prepare(plan)
         on_each(opened, count_passes)
         assert torch.equal(denoise(plan, opened.executor, QUIET), undisturbed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from farm import dispatcher
+from farm import crew, dispatcher
 from farm.config import FarmConfig
 from farm.machine import Machine, start_ray, stop_ray
 from farm.worker import RenderWorker, pack, unpack
@@ -43,7 +43,7 @@ def test_the_farm_asks_its_workers_now_and_then(monkeypatch):
             return super().where() | {"memory": self.asked, "capacity": 9}
 
     monkeypatch.setattr(dispatcher, "RenderWorker", Growing)
-    monkeypatch.setattr(dispatcher, "INQUIRY", 0.1)
+    monkeypatch.setattr(crew, "INQUIRY", 0.1)
     monkeypatch.setattr(dispatcher, "TICK", 0.1)
     heard = []
     start_ray(FarmConfig(workers=1, threads=1))
