@@ -14,7 +14,7 @@ test: $(BIN)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 soak: $(BIN)/.ready
 	$(BIN)/python -m pytest -m long

@@ -235,4 +235,5 @@ def peak_memory(settings: Sequence[str], output: Path) -> tuple[float, float]:
 def own_memory(pid: int) -> float:
     """MB of a process that belong to it alone."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))) / 1024
+    # A process that has ended and is still listed has none.
+    return int(next((line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")), 0)) / 1024

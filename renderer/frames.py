@@ -20,7 +20,7 @@ from renderer.stage import Stage
 from renderer.unify import Sources, View, make_view, sources
 from renderer.video import write_png
 
-VIEWS = 256  # correspondences that stay on the network's device, one a frame and level; 2 MB is a large one
+VIEWS = 768  # correspondences that stay on the network's device, one a frame and level; 2 MB is a large one
 
 
 class NetworkCache:

@@ -17,6 +17,8 @@ from farm.policy import shares
 from renderer.plan import make_plan
 from renderer.render import InlineExecutor, denoise, survey
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 WISHES = st.dictionaries(st.text(max_size=3), st.tuples(st.integers(-3, 3), st.integers(0, 9)), max_size=6)
 
 

@@ -158,7 +158,7 @@ def test_the_script_folder_hides_no_module():
 def driver(monkeypatch, tmp_path):
     """Stands in for the driver where a render must fail in ways that a real one does not at will. Seeds say what happens."""
 
-    def render(config, progress, workshop=None):
+    def render(config, progress, workshop=None, standing=None):
         failure = {
             13: SceneError("nothing is in view"),
             14: RuntimeError("first line\nsecond"),

@@ -25,6 +25,8 @@ from farm.tasks import ChunkError
 from renderer.plan import make_plan
 from renderer.render import InlineExecutor, survey
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 class Silent:
     """A Progress that nobody looks at."""

@@ -21,6 +21,8 @@ from renderer.errors import OutOfMemoryError
 from renderer.plan import make_plan
 from renderer.render import survey
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 MEMORY = {}  # seat → bytes that its process has where memory is short
 
 

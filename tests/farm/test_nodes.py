@@ -15,6 +15,8 @@ from renderer.manifest import read_manifest
 from renderer.plan import make_plan
 from renderer.render import survey
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 @pytest.fixture
 def cluster():

@@ -15,6 +15,8 @@ from farm.machine import Machine
 from farm.progress import Progress
 from farm.workshop import Workshop
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 SUBMIT = Path(__file__).parents[2] / "farm" / "submit.py"
 
 

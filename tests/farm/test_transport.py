@@ -27,6 +27,8 @@ from renderer.frames import FrameRenderer
 from renderer.plan import feature_bytes, make_plan
 from renderer.render import InlineExecutor, denoise, survey
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 TRANSPORTS = ("object_store", "nccl", "recompute")
 STORE = 80 * 2**20  # bytes; Ray allows no less than 75 MiB
 

@@ -15,6 +15,8 @@ from test_page import browser, names, visit  # noqa: F401
 
 from farm.control import submission
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 RENDERS = 200
 
 
