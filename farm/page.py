@@ -135,6 +135,7 @@ def describe(entry: Entry, page: Path) -> dict[str, Any]:
     """A render as the page knows it; its files as links from the folder `page`."""
     row, status, folder = entry.row, entry.status, entry.folder
     seconds = [row[f"seconds.{phase}"] for phase in PHASES if row[f"seconds.{phase}"] is not None]
+    unknown = (None, "") if row["render_hash"] else (None, "", "auto")  # auto: until it begins
     found = {
         "name": entry.name,
         "state": entry.state,
@@ -145,7 +146,7 @@ def describe(entry: Entry, page: Path) -> dict[str, Any]:
         "prompt": row["prompt"],
         "frames": row["frames"],
         "metrics": {key: row[key] for key in METRICS if row[key] is not None},
-        "settings": {key: row[key] for key in CONFIG if key not in SIZE and row[key] not in (None, "")},
+        "settings": {key: row[key] for key in CONFIG if key not in SIZE and row[key] not in unknown},
         "files": {},
     }
     if entry.state == "rendering":

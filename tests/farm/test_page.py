@@ -322,11 +322,13 @@ def test_a_page_of_somebody_else_stays(tmp_path):
 
 def test_what_a_render_does_not_know_yet_is_no_difference(tmp_path):
     """Steps and size that are left to the model stand in a row once the render has begun."""
-    begun = row(tmp_path, "1", "rendering", guidance=3.0, seed=1, render_hash="x", **{"scene.clip": None})
-    waits = row(tmp_path, "2", "waiting", steps=None, resolution=None, seed=2, **{"scene.clip": "Walk"})
+    begun = row(
+        tmp_path, "1", "rendering", guidance=3.0, seed=1, render_hash="x", dtype="float32", **{"scene.clip": None}
+    )
+    waits = row(tmp_path, "2", "waiting", steps=None, resolution=None, dtype="auto", seed=2, **{"scene.clip": "Walk"})
     entries = [look(begun), look(waits)]
     common = page_module.shared([(entry, describe(entry, tmp_path)) for entry in entries])
-    assert (common["guidance"], common["steps"]) == (3.0, 4)
+    assert (common["guidance"], common["steps"], common["dtype"]) == (3.0, 4, "float32")
     assert not {"seed", "scene.clip"} & common.keys()
     assert overview.totals([look(begun | {"state": "complete"}), look(waits)]).share == 0.5
 

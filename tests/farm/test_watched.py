@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ArrowInvalid
 from soak import SUBMIT, hashes, victims
-from test_page import browser, names, visit  # noqa: F401
+from test_page import browser, names  # noqa: F401
 
 from farm.control import submission
 
@@ -27,11 +27,12 @@ def command(model, output, seeds, farm):
 
 
 @pytest.mark.long
-def test_two_hundred_renders_and_a_worker_killed_on_the_way(checkpoint, tmp_path, visit):  # noqa: F811
+def test_two_hundred_renders_and_a_worker_killed_on_the_way(checkpoint, tmp_path, browser):  # noqa: F811
     few, many = tmp_path / "few", tmp_path / "many"
     subprocess.run(command(checkpoint, few, "0,99,199", "inline"), check=True, capture_output=True, timeout=300)
 
-    tab, seen, killed = None, [], 0
+    tab, errors, seen, killed = browser.new_page(), [], [], 0
+    tab.on("pageerror", errors.append)
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
             [*command(checkpoint, many, f"range({RENDERS})", "local"), "farm.workers=2"], stdout=said, stderr=said
@@ -48,7 +49,7 @@ def test_two_hundred_renders_and_a_worker_killed_on_the_way(checkpoint, tmp_path
                 assert states.total() == RENDERS
                 assert states["failed"] == 0
                 if len(seen) == 1:
-                    tab = visit(many)
+                    tab.goto((many / "index.html").as_uri())
                 if states["complete"] >= 40 and not killed:
                     os.kill(victims(process.pid, "RenderWorker")[0], signal.SIGKILL)
                     killed = states["complete"]
@@ -66,5 +67,7 @@ def test_two_hundred_renders_and_a_worker_killed_on_the_way(checkpoint, tmp_path
     assert len({tuple(frames) for frames in found.values()}) == RENDERS
     assert set(map(tuple, expected.values())) <= set(map(tuple, found.values()))
     assert len(names(tab)) == RENDERS, "the page has followed by itself"
+    assert errors == []
     if os.environ.get("SCREENSHOT"):
         tab.screenshot(path=os.environ["SCREENSHOT"])
+    tab.close()
