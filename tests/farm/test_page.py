@@ -325,10 +325,12 @@ def test_what_a_render_does_not_know_yet_is_no_difference(tmp_path):
     begun = row(
         tmp_path, "1", "rendering", guidance=3.0, seed=1, render_hash="x", dtype="float32", **{"scene.clip": None}
     )
-    waits = row(tmp_path, "2", "waiting", steps=None, resolution=None, dtype="auto", seed=2, **{"scene.clip": "Walk"})
+    waits = row(
+        tmp_path, "2", "waiting", steps=None, resolution=None, seed=2, **{"scene.clip": "Walk", "model.dtype": "auto"}
+    )
     entries = [look(begun), look(waits)]
     common = page_module.shared([(entry, describe(entry, tmp_path)) for entry in entries])
-    assert (common["guidance"], common["steps"], common["dtype"]) == (3.0, 4, "float32")
+    assert (common["guidance"], common["steps"], common["model.dtype"]) == (3.0, 4, "float32")
     assert not {"seed", "scene.clip"} & common.keys()
     assert overview.totals([look(begun | {"state": "complete"}), look(waits)]).share == 0.5
 
