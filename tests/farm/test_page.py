@@ -323,7 +323,13 @@ def test_a_page_of_somebody_else_stays(tmp_path):
 def test_what_a_render_does_not_know_yet_is_no_difference(tmp_path):
     """Steps and size that are left to the model stand in a row once the render has begun."""
     begun = row(
-        tmp_path, "1", "rendering", guidance=3.0, seed=1, render_hash="x", dtype="float32", **{"scene.clip": None}
+        tmp_path,
+        "1",
+        "rendering",
+        guidance=3.0,
+        seed=1,
+        render_hash="x",
+        **{"scene.clip": None, "model.dtype": "float32"},
     )
     waits = row(
         tmp_path, "2", "waiting", steps=None, resolution=None, seed=2, **{"scene.clip": "Walk", "model.dtype": "auto"}
