@@ -32,7 +32,7 @@ def test_two_hundred_renders_and_a_worker_killed_on_the_way(checkpoint, tmp_path
     subprocess.run(command(checkpoint, few, "0,99,199", "inline"), check=True, capture_output=True, timeout=300)
 
     tab, errors, seen, killed = browser.new_page(), [], [], 0
-    tab.on("pageerror", errors.append)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
             [*command(checkpoint, many, f"range({RENDERS})", "local"), "farm.workers=2"], stdout=said, stderr=said
