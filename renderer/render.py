@@ -210,7 +210,7 @@ def denoise(
                     checkpoints.settle()  # what it writes is about to change
                 if step in glances:
                     found = predict_clean(scheduler, clip.seen(i, t), t, prediction)
-                    clean |= {frame: found[frame % size] for frame in glance(plan) if frame in chunks[i]}
+                    clean |= {frame: found[frame % size].clone() for frame in glance(plan) if frame in chunks[i]}
                 awaited -= clip.step(i, prediction, t, noise)
                 if upcoming and features is None and not awaited:
                     features = share(plan, executor, clip, timesteps[step + 1], upcoming)
