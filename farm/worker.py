@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from farm.overview import Worker
 from farm.store import Key
-from renderer.errors import OutOfMemoryError
 from renderer.plan import Plan
 
 if TYPE_CHECKING:
@@ -74,20 +73,11 @@ class RenderWorker:
         """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one.
 
         features: what a Kept among the arguments stands for, as `hand_out` gave it; None where they are here, or are to be made
-        here. Where memory is short, once more with all caches freed. Raises OutOfMemoryError where that does not help.
+        here. Raises OutOfMemoryError.
         """
-        from renderer.memory import advice, out_of_memory
+        from renderer.memory import within_memory
 
-        for _ in range(2):
-            try:
-                renderer, given = self.resolve(plan_id, plan, arguments, features)
-                return getattr(renderer, method)(*given)
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
-            self.free()
-        needs = f"{method} needs more memory than a worker has"
-        raise OutOfMemoryError(f"{needs}: {advice(*self.resolve(plan_id, plan, arguments, features), method)}")
+        return within_memory(lambda: self.resolve(plan_id, plan, arguments, features), self.free, method)
 
     def keep(self, plan_id: str, plan: list[Any], kept: Kept) -> int:
         """Make keyframe features, which stay here until they are forgotten; returns their size in bytes."""
@@ -113,13 +103,10 @@ class RenderWorker:
         self.features.pop(key, None)
 
     def free(self) -> None:
-        """Give back everything that can be made again."""
-        from renderer.memory import give_back
-
+        """Hold nothing that can be made again."""
         self.features.clear()
         self.renderers.clear()
         self.networks.loaded.clear()
-        give_back()
 
     def resolve(
         self, plan_id: str, plan: list[Any], arguments: tuple, features: Any

@@ -4,12 +4,14 @@ import ctypes
 import errno
 import gc
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from renderer.errors import OutOfMemoryError
 from renderer.frames import FrameRenderer
 
 # What grows with the number of frames that a method is given, and where these frames and their latents stand among its arguments.
@@ -29,6 +31,23 @@ def out_of_memory(error: BaseException | None) -> bool:
     short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
     said = isinstance(error, RuntimeError) and any(word in str(error) for word in WORDS)
     return short or said or out_of_memory(error.__cause__ or error.__context__)
+
+
+def within_memory(resolve: Callable[[], tuple[FrameRenderer, Sequence]], free: Callable[[], None], method: str) -> Any:
+    """Call a method of FrameRenderer; where memory is short, once more with everything freed that can be made again.
+
+    resolve: the renderer and the method's arguments. Raises OutOfMemoryError, which says what would fit, where that does not help.
+    """
+    for _ in range(2):
+        try:
+            renderer, given = resolve()
+            return getattr(renderer, method)(*given)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        free()
+        give_back()
+    raise OutOfMemoryError(f"{method} needs more memory than there is: {advice(*resolve(), method)}")
 
 
 def give_back() -> None:

@@ -21,6 +21,7 @@ from renderer.errors import SceneError
 from renderer.export import export_texture
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books
+from renderer.memory import within_memory
 from renderer.outputs import write_outputs
 from renderer.plan import Plan
 from renderer.sampling import (
@@ -80,10 +81,18 @@ class InlineExecutor:
         return next(self.run(plan, "prepare", [()]))[1]
 
     def run(self, plan: Plan, method: str, arguments: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
+        for position, given in enumerate(arguments):
+            yield position, within_memory(partial(self.resolve, plan, given), self.free, method)
+
+    def resolve(self, plan: Plan, given: tuple) -> tuple[FrameRenderer, tuple]:
         if self.renderer is None or self.renderer.plan is not plan:
             self.renderer = FrameRenderer(plan, self.networks, self.renderer)
-        for position, args in enumerate(arguments):
-            yield position, getattr(self.renderer, method)(*args)
+        return self.renderer, given
+
+    def free(self) -> None:
+        """Hold nothing that can be made again."""
+        self.renderer = None
+        self.networks.loaded.clear()
 
     def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Any:
         return next(self.run(plan, method, [arguments]))[1]
