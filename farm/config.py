@@ -37,8 +37,17 @@ class FarmConfig:
 
 @dataclass(kw_only=True)
 class OutputConfig:
-    dir: str | None = key(None, "folder of the render, with -m of all renders; null: a new one in renders/")
+    dir: str | None = key(None, "folder or URI of the render, with -m of all renders; null: a new one in renders/")
     compare: bool = key(False, "also render frame by frame, and make compare.mp4")
+
+
+@dataclass(kw_only=True)
+class RemoteConfig:
+    """What may be loaded from URIs."""
+
+    limit: float = key(
+        1024.0, "MiB that a scene at a URI may take, with all its files; and each file of an output there"
+    )
 
 
 @dataclass(kw_only=True)
@@ -64,6 +73,7 @@ class SubmitConfig(RenderConfig):
     output: OutputConfig = field(default_factory=OutputConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     notify: NotifyConfig = field(default_factory=NotifyConfig)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ RANGES = {
     "farm.priority": (-1000, 1000),
     "farm.patience": (1, 1e6),
     "farm.feature_memory": (0.001, 1),
+    "remote.limit": (0.001, 1e6),
 }
 
 
@@ -195,8 +206,13 @@ def check_text(path: str, text: str) -> None:
         raise ConfigError(f"{path}={show(text)}: character {error.start + 1} is not valid UTF-8") from None
 
 
+def is_uri(text: str) -> bool:
+    """Does a name lead to some store, as s3://bucket/fox.glb does? Whether there is one, farm/remote.py finds out."""
+    return re.match("[a-z][a-z0-9+.-]*://", text) is not None
+
+
 def check_scene(name: str) -> None:
-    if name not in BUILTIN and not os.path.exists(name):
+    if not is_uri(name) and name not in BUILTIN and not os.path.exists(name):
         known = ", ".join(BUILTIN)
         raise ConfigError(f"scene={show(name)}: no such file, and no built-in scene ({known}){suggest(name, BUILTIN)}")
 

@@ -27,7 +27,7 @@ What runs or ran, and what is to become of it. FOLDER is the output of a render 
   python farm/control.py priority FOLDER N         on a cluster, higher ones get their workers first (farm.priority)"""
 
 try:
-    from farm import letterbox, overview, records
+    from farm import letterbox, overview, records, remote
     from farm.config import RANGES, OutputConfig, SubmitConfig, show, suggest
     from farm.overview import LOG, Entry
     from farm.usage import Parser
@@ -49,7 +49,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("do", nargs="?", choices=["list", "show", "logs", "retry", "priority", *ORDERS])
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("folder", nargs="?", type=remote.local)
     parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args(arguments)
     if given.do not in (None, "list") and given.folder is None:

@@ -5,10 +5,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from farm import remote
 from farm.broker import Standing
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
@@ -36,8 +37,9 @@ def submit(
     folder = Path(config.output.dir)
     machine = workshop.machine if workshop else find_machine(config)
     shared = workshop.shared if workshop else None
-    plan, scene = make_plan(config, folder, machine.device, config.farm.threads, shared)
-    new = manifest(plan, machine, list(scene.notes))
+    here = replace(config.scene, name=remote.scene(config.scene.name, config.remote.limit))
+    plan, scene = make_plan(replace(config, scene=here), folder, machine.device, config.farm.threads, shared)
+    new = manifest(plan, config.scene.name, machine, list(scene.notes))
     found = check_output(folder, new)
     extras = {"compare.mp4": config.output.compare, "textured.glb": config.export.texture}
     wanted = ["video.mp4", *(name for name, wanted in extras.items() if wanted)]
@@ -83,9 +85,10 @@ def room_on_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def manifest(plan: Plan, machine: Machine, notes: list[str]) -> Manifest:
-    """The books of a render that starts: everything that its pixels depend on."""
+def manifest(plan: Plan, scene: str, machine: Machine, notes: list[str]) -> Manifest:
+    """The books of a render that starts: everything that its pixels depend on. scene: as the person calls it."""
     config = {key: value for key, value in asdict(plan.config).items() if key in RenderConfig.__dataclass_fields__}
+    config["scene"]["name"] = scene
     constants = {
         "scene": content_hash(plan.config.scene),
         "weights": weights_hash(plan.spec),

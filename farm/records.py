@@ -35,6 +35,7 @@ METRICS = {
     "detail.single": pa.list_(pa.float64()),
     "detail.mean": pa.list_(pa.float64()),
 }
+PATHS = ("folder", "video", "contact_sheet")
 ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 TIME = pa.timestamp("ms", tz="UTC")
 
@@ -56,9 +57,7 @@ SCHEMA = pa.schema(
         "finished": TIME,
         **{f"seconds.{phase}": pa.float64() for phase in PHASES},
         **METRICS,
-        "folder": pa.string(),
-        "video": pa.string(),
-        "contact_sheet": pa.string(),
+        **dict.fromkeys(PATHS, pa.string()),
     }
 )
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from farm.config import KEYS, show
+from farm import remote
+from farm.config import KEYS, is_uri, show
 from renderer.errors import ConfigError
 from renderer.manifest import NAME, Manifest, read_manifest
 
@@ -26,7 +26,12 @@ def expand(arguments: Sequence[str], sweep: bool = False) -> list[str]:
 
 def settings(folder: str) -> list[str]:
     """key=value for every key of the render in `folder`; what its pixels do not depend on has its default."""
-    manifest = read_manifest(Path(folder))
+    here = remote.local(folder)
+    if is_uri(remote.shown(here)):
+        from farm.mirror import Mirror  # brings pyarrow
+
+        Mirror(here, folder, KEYS["remote.limit"].default).bring(here)
+    manifest = read_manifest(here)
     if manifest is None:
         raise ConfigError(
             f"resume={show(folder)}: there is no {NAME}; expected the folder of one render that has begun (a sweep goes on "

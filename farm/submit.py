@@ -27,8 +27,8 @@ NOW = datetime.datetime.now()
 try:
     from omegaconf import OmegaConf
 
-    from farm import command, resume
-    from farm.config import SubmitConfig, default_folder, make_folder, validate
+    from farm import command, remote, resume
+    from farm.config import SubmitConfig, default_folder, is_uri, make_folder, validate
     from farm.progress import Progress
     from farm.usage import Parser, usage
     from renderer import vocabulary
@@ -53,10 +53,15 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitConfig:
-    """The checked configuration of one render, its output folder chosen (in a sweep below the sweep's). Raises ConfigError."""
+    """The checked configuration of one render, its output folder chosen (in a sweep below the sweep's). Raises a UserError.
+
+    A scene at a URI is fetched; an output at a URI becomes the folder from which it goes there.
+    """
     config = command.configure(overrides)
     validate(config)
-    folder = Path(config.output.dir or default_folder(config, NOW, sweep=subfolder is not None), subfolder or "")
+    output = config.output.dir or default_folder(config, NOW, sweep=subfolder is not None)
+    folder = remote.local(output) / (subfolder or "")
+    remote.scene(config.scene.name, config.remote.limit)
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 
 
@@ -66,12 +71,17 @@ def single(config: SubmitConfig, arguments: Sequence[str]) -> Path:
     arguments: as the person typed them.
     """
     from farm import records
+    from farm.mirror import mirrored
     from farm.watch import CancelledError, Watch  # brings pyarrow
 
     folder = Path(str(config.output.dir))
     name = folder.absolute().name
     rows = {name: records.row(name, "waiting", config)}
-    with Watch(folder, rows, False, typed(arguments, folder), config) as watch:
+    with (
+        mirrored(folder, config.remote.limit) as bring,
+        Watch(folder, rows, False, typed(arguments, folder), config) as watch,
+    ):
+        bring(folder)
         try:
             video = submit(config, name, watch)
         except Exception as error:
@@ -83,7 +93,8 @@ def single(config: SubmitConfig, arguments: Sequence[str]) -> Path:
 
 def typed(arguments: Sequence[str], folder: Path) -> list[str]:
     """What the person would type to go on with what goes to `folder`."""
-    return [*(argument for argument in arguments if not argument.startswith("output=")), f"output={folder.absolute()}"]
+    others = [argument for argument in arguments if not argument.startswith("output=")]
+    return [*others, f"output={remote.shown(folder.absolute())}"]
 
 
 def submit(config: SubmitConfig, name: str, watch: "Watch", workshop: "Workshop | None" = None) -> Path:
@@ -105,7 +116,9 @@ def submit(config: SubmitConfig, name: str, watch: "Watch", workshop: "Workshop 
             watch.check(name)
             return driver.submit(config, progress, workshop, watch.standing)
     except KeyboardInterrupt as error:
-        error.add_note(f"what is finished stays; the same command with {shlex.quote(f'output={folder}')} goes on")
+        error.add_note(
+            f"what is finished stays; the same command with {shlex.quote(f'output={remote.shown(folder)}')} goes on"
+        )
         raise
     except Exception as error:
         if not isinstance(error, (UserError, RenderError)):
@@ -140,18 +153,23 @@ def sweep(jobs: Sequence[Sequence[str]], arguments: Sequence[str], only: Collect
     for name, job in zip(names, jobs, strict=True):
         try:
             configs[name] = prepare(job, name)
-        except ConfigError as error:
+        except UserError as error:
             report(error, name)
             outcomes[name] = error
+    lost = 0
     if configs:
-        render_all(names, configs, outcomes, arguments, only is not None)
+        try:
+            render_all(names, configs, outcomes, arguments, only is not None)
+        except RenderError as error:  # what is finished has not reached its URI
+            lost = report(error)
     for name in names:
         outcome = outcomes[name]
-        print(f"{name}: failed, {one_line(outcome)}" if isinstance(outcome, Exception) else f"{name}: {outcome}")
+        said = f"failed, {one_line(outcome)}" if isinstance(outcome, Exception) else remote.shown(outcome)
+        print(f"{name}: {said}")
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
     if len(failures) == len(jobs) and all(isinstance(failure, UserError) for failure in failures):
         return MISTAKE
-    return FAILED if failures else 0
+    return FAILED if failures else lost
 
 
 def render_all(
@@ -166,16 +184,21 @@ def render_all(
     others: whether the sweep has more renders, which stay as they are.
     """
     from farm import records
+    from farm.mirror import mirrored
     from farm.sweep import run
     from farm.watch import CancelledError, Watch  # brings pyarrow
 
-    folder = Path(os.path.commonpath([Path(str(config.output.dir)).absolute().parent for config in configs.values()]))
+    folders = {Path(str(config.output.dir)).absolute().parent for config in configs.values()}
+    if len(folders) > 1 and any(is_uri(remote.shown(folder)) for folder in folders):
+        raise ConfigError("output= names several places: expected one URI for all renders of a sweep")
+    folder = Path(os.path.commonpath(folders))
     make_folder(folder)
     rows = {name: records.row(name, "waiting", None) for name in names}
     rows |= {name: records.row(name, "waiting", config) for name, config in configs.items()}
     rows |= {name: records.row(name, "failed", None, None, str(error)) for name, error in outcomes.items()}
 
     def render(name: str, workshop: "Workshop") -> Path:
+        bring(Path(str(configs[name].output.dir)))
         return submit(configs[name], name, watch, workshop)
 
     def ended(name: str, outcome: Path | Exception) -> None:
@@ -186,20 +209,23 @@ def render_all(
         if isinstance(outcome, Exception):
             report(outcome, name)
         else:
-            watch.screen.note(f"{name}: {outcome} ({len(outcomes)} of {len(names)})")
+            watch.screen.note(f"{name}: {remote.shown(outcome)} ({len(outcomes)} of {len(names)})")
 
     before = records.read(folder / records.NAME) if others else {}
     first, wanted = next(iter(configs.values())), set(configs)
-    with Watch(folder, before | rows, True, typed(arguments, folder), first) as watch:
+    with (
+        mirrored(folder, first.remote.limit) as bring,
+        Watch(folder, before | rows, True, typed(arguments, folder), first) as watch,
+    ):
         while wanted:
             run({name: configs[name] for name in configs if name in wanted}, folder, render, ended, watch.standing)
             wanted = watch.take_again() & set(configs)
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, and, where nobody expected it, where the rest stands."""
+    """What went wrong, and where the rest stands."""
     if isinstance(error, (UserError, RenderError)):
-        return str(error)
+        return "; ".join([remote.shown(error), *getattr(error, "__notes__", [])])
     what = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
     return f"unexpected {type(error).__name__}: {what} ({'; '.join(getattr(error, '__notes__', ['FARM_DEBUG=1 shows where']))})"
 
@@ -229,7 +255,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         if given.multirun:
             return sweep(jobs, arguments)
-        print(f"video: {single(prepare(jobs[0]), arguments)}")
+        print(f"video: {remote.shown(single(prepare(jobs[0]), arguments))}")
         return 0
     except BrokenPipeError:  # whoever read stdout has gone, as in `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

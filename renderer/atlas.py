@@ -2,16 +2,14 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from renderer.files import atomic
+from renderer.files import atomic, cache_folder
 from renderer.gbuffer import Geometry
 from renderer.scene import Object, Scene
 
@@ -118,11 +116,6 @@ def unwrap(positions: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArr
     with contextlib.suppress(OSError), atomic(cached) as part, open(part, "wb") as file:
         np.save(file, corner_uv)
     return corner_uv
-
-
-def cache_folder() -> Path:
-    """Where things that can be made again are kept between renders."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "generative-render-farm"
 
 
 def atlas(obj: Object, positions: NDArray[np.floating]) -> NDArray[np.float32]:

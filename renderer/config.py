@@ -21,7 +21,9 @@ class CameraConfig:
 
 @dataclass(kw_only=True)
 class SceneConfig:
-    name: str = key("dancer", "a built-in scene, or a path: .glb .gltf .obj .ply .stl, or a folder of .obj frames")
+    name: str = key(
+        "dancer", "a built-in scene, or a path or URI: .glb .gltf .obj .ply .stl, or a folder of .obj frames"
+    )
     clip: str | None = key(None, "animation of the file, by name; null: the first")
     ground: bool | None = key(None, "ground plane; null: what suits the scene")
     rasteriser: str = key("embree", "embree | nvdiffrast (CUDA; the extra of that name)")

@@ -58,6 +58,11 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def cache_folder() -> Path:
+    """Where things that can be made again are kept between renders."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")).absolute() / "generative-render-farm"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented UTF-8 JSON, atomically. NaN and infinity, which JSON does not know, become null."""
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)

@@ -205,6 +205,27 @@ class Document:
 
 def open_gltf(path: Path) -> Document:
     """Read a .glb or .gltf file with the buffers that it refers to. Raises SceneError."""
+    document, binary = _read_document(path)
+    room = MAX_BYTES - len(document.content)
+    for i, buffer in enumerate(document.tables["buffers"]):
+        data = binary if i == 0 and binary is not None and "uri" not in buffer else _buffer(path, buffer, room)
+        room -= len(data) if data is not binary else 0
+        length = buffer.integer("byteLength")
+        if len(data) < length:
+            buffer.fail(f"has {len(data)} bytes, its byteLength says {length}")
+        document.buffers.append(memoryview(data)[:length])
+    return document
+
+
+def buffer_files(path: Path) -> list[str]:
+    """The files beside a .glb or .gltf that it needs, as paths from its folder; they need not be there. Raises SceneError."""
+    buffers = _read_document(path)[0].tables["buffers"]
+    named = [buffer for buffer in buffers if "uri" in buffer and not buffer.text("uri").startswith("data:")]
+    return list({_beside(path, buffer).relative_to(path.parent.resolve()).as_posix(): None for buffer in named})
+
+
+def _read_document(path: Path) -> tuple[Document, bytes | None]:
+    """A file without its buffers, and its binary chunk, None if there is none."""
     content = read_bytes(path, path.name)
     if content[:4] == b"glTF":
         text, binary = _split_glb(path.name, content)
@@ -232,16 +253,7 @@ def open_gltf(path: Path) -> Document:
             f"{path.name}: needs the extension {printable(', '.join(needed), 200)}, which is not supported; "
             "export it without (mesh compression and the like switched off)"
         )
-    document = Document(root, content)
-    room = MAX_BYTES - len(content)
-    for i, buffer in enumerate(document.tables["buffers"]):
-        data = binary if i == 0 and binary is not None and "uri" not in buffer else _buffer(path, buffer, room)
-        room -= len(data) if data is not binary else 0
-        length = buffer.integer("byteLength")
-        if len(data) < length:
-            buffer.fail(f"has {len(data)} bytes, its byteLength says {length}")
-        document.buffers.append(memoryview(data)[:length])
-    return document
+    return Document(root, content), binary
 
 
 def read_bytes(path: Path, name: str, room: int = MAX_BYTES) -> bytes:
@@ -297,7 +309,13 @@ def _buffer(path: Path, buffer: Entry, room: int) -> bytes:
             return base64.b64decode(payload, validate=True)
         except ValueError as error:
             buffer.fail(f"has a data URI that cannot be decoded ({error})")
-    relative, folder = unquote(uri), path.parent.resolve()
+    return read_bytes(_beside(path, buffer), f"{path.name}: {buffer.where} '{printable(uri)}'", room)
+
+
+def _beside(path: Path, buffer: Entry) -> Path:
+    """Where the file that a buffer names lies: below the folder of `path`. Raises SceneError for any other place."""
+    uri, folder = buffer.text("uri"), path.parent.resolve()
+    relative = unquote(uri)
     try:
         inside = not urlsplit(uri).scheme and not Path(relative).is_absolute()
         target = (folder / relative).resolve()
@@ -308,4 +326,4 @@ def _buffer(path: Path, buffer: Entry, room: int) -> bytes:
             f"{path.name}: {buffer.where} has the URI '{printable(uri)}', which leaves the file's folder; "
             "put the buffer beside the file and export it with a relative URI"
         )
-    return read_bytes(target, f"{path.name}: {buffer.where} '{printable(uri)}'", room)
+    return target

@@ -124,15 +124,22 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest in `folder`, or None if there is none. Raises OutputError if it is not one of ours."""
-    path = folder / NAME
     try:
-        stored = json.loads(path.read_text("utf-8"))
-        frames = [Frame(file=frame["file"], sha256=frame["sha256"]) for frame in stored.pop("frames")]
-        return Manifest(**stored, frames=frames)
+        return parse_manifest((folder / NAME).read_bytes(), str(folder / NAME))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise OutputError(f"{path} is no manifest of a render ({_line(error)}): choose another output=") from error
+    except OSError as error:
+        raise OutputError(f"{folder / NAME} cannot be read ({_line(error)}): choose another output=") from error
+
+
+def parse_manifest(content: bytes, name: str) -> Manifest:
+    """The manifest that a file holds; `name` is what an OutputError calls the file if it is not one of ours."""
+    try:
+        stored = json.loads(content)
+        frames = [Frame(file=frame["file"], sha256=frame["sha256"]) for frame in stored.pop("frames")]
+        return Manifest(**stored, frames=frames)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OutputError(f"{name} is no manifest of a render ({_line(error)}): choose another output=") from error
 
 
 def check_output(folder: Path, manifest: Manifest) -> Manifest:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from farm import command
-from farm.config import GROUPS, SubmitConfig, check_choice, show, slug, validate
+from farm.config import GROUPS, SubmitConfig, check_choice, is_uri, show, slug, validate
 from renderer.errors import ConfigError
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
@@ -96,6 +96,8 @@ def parse(arguments: Sequence[str]) -> Grid:
         else:
             command.normalise(argument)  # raises for a key that there is not
             settings.append(argument)
+    if is_uri(given.get("output", "")):
+        raise ConfigError(f"output={given['output']}: expected a folder; an evaluation goes to no URI")
     preset = given.get("preset", "table")
     check_choice("preset", preset, PRESETS)
     data = read(preset)

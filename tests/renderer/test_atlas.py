@@ -6,7 +6,6 @@ import pytest
 from renderer.atlas import (
     atlas,
     bake,
-    cache_folder,
     cover,
     is_chart,
     lookup,
@@ -16,6 +15,7 @@ from renderer.atlas import (
     unwrap,
 )
 from renderer.config import SceneConfig
+from renderer.files import cache_folder
 from renderer.gbuffer import Geometry
 from renderer.load import load_scene
 from renderer.scene import Object

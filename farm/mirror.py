@@ -1,0 +1,278 @@
+"""Outputs at a URI: rendered into a folder of this machine, and sent from there as files become final.
+
+What tells of other files goes after them: at any moment everything that a manifest at the URI names is there, too, and the
+manifest that says "complete" is the last file of its render to change. A store has no locks: one driver at a time.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from farm import overview, records, remote
+from farm.config import is_uri
+from farm.watch import SUBMISSION
+from renderer.errors import OutputError, RenderError, UserError
+from renderer.files import claimed
+from renderer.manifest import NAME, PRODUCTS, Manifest, parse_manifest, read_manifest
+from renderer.plan import WORK
+
+INTERVAL = 10.0  # seconds between two looks for what is new at least,
+SHARE = 0.25  # and of the time that sending takes at most
+PAUSES = (1.0, 4.0, 16.0)  # seconds between attempts at the end; each has the retries of the store's own client
+TOGETHER = 32  # files that are sent at once
+ARRIVED = ".arrived"  # in the folder of a render whose manifest has been at the URI
+OF_ALL = ("index.js", "index.html", records.NAME)  # in a sweep's own folder
+TELLING = (overview.STATUS, *OF_ALL, NAME)  # tell of other files
+LOADED = (".png", ".mp4", ".glb", ".json", ".log", ".safetensors", ".html", ".js")  # what may come from a URI
+
+Bring = Callable[[Path], None]
+Stamp = tuple[int, int]  # of a file: nanoseconds, bytes
+
+
+def mirrored(folder: Path, limit: float) -> AbstractContextManager[Bring]:
+    """Within the block, what is rendered below `folder` goes to the URI that it stands for, if it stands for one.
+
+    The block gets a function that takes the folder of a render that is to begin: `folder` itself, or one in it. limit: MiB of a
+    file that comes from there. Raises a UserError at the beginning where nothing can be written there, and a RenderError at the
+    end where not everything has arrived.
+    """
+    uri = remote.shown(folder.absolute())
+    return Mirror(folder.absolute(), uri, limit) if is_uri(uri) else nullcontext(lambda render: None)
+
+
+class Mirror:
+    """Sends what is new, from `with` to the end of its block. The rest as `mirrored` says."""
+
+    def __init__(self, folder: Path, uri: str, limit: float):
+        self.folder, self.uri, self.limit = folder, uri, round(limit * 2**20)
+        self.fs, self.root = remote.connect(uri)
+        self.renders = set[Path]()
+        self.there = dict[str, int]()  # bytes of each file that was at the URI before, by its path below it
+        self.sent = dict[str, Stamp]()
+        self.ended = threading.Event()
+        self.sender = threading.Thread(target=self.keep_sending, name="mirror", daemon=True)
+
+    def __enter__(self) -> Bring:
+        probe = f"{self.root}/.writable"
+        try:
+            self.fs.pipe_file(probe, b"")
+            with contextlib.suppress(Exception):  # who may write need not be allowed to delete
+                self.fs.rm_file(probe)
+        except Exception as error:  # every store has errors of its own
+            raise OutputError(f"output={self.uri} cannot be written: {remote.reason(error)}") from error
+        self.sender.start()
+        return self.bring
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ended.set()
+        self.sender.join()
+        for pause in (*PAUSES, None) if error is None else (None,):
+            try:
+                return self.send(last=True)
+            except Exception as failure:
+                trouble = failure
+            if pause is not None:
+                time.sleep(pause)
+        lost = RenderError(
+            f"output={self.uri} cannot be reached ({remote.reason(trouble)}): the same command sends what is missing"
+        )
+        lost.add_note(f"what is finished lies in {self.folder}")
+        if error is None:
+            raise lost from trouble
+        print(f"warning: {lost}; {lost.__notes__[0]}", file=sys.stderr)
+
+    # --- to the URI ---
+
+    def keep_sending(self) -> None:
+        told, took = False, 0.0
+        while not self.ended.wait(max(INTERVAL, took / SHARE)):
+            begun = time.monotonic()
+            try:
+                self.send()
+                told = False
+            except Exception as error:
+                vanished = isinstance(error, FileNotFoundError) and error.filename  # here, while it was looked at
+                if not told and not vanished:
+                    line = f"output={self.uri} cannot be reached now ({remote.reason(error)}): the render goes on"
+                    print(f"warning: {line}", file=sys.stderr)
+                    told = True
+            took = time.monotonic() - begun
+
+    def send(self, last: bool = False) -> None:
+        """What is new goes to the URI. last: nothing here changes any more. Raises whatever the store raises."""
+        still = [render for render in tuple(self.renders) if last or (is_over(render) and render != self.folder)]
+        telling = {name: (stamp, content(path)) for name, path, stamp in self.news() if path.name in TELLING}
+        data = [(name, path, stamp) for name, path, stamp in self.news() if path.name not in TELLING]
+        for i in range(0, len(data), TOGETHER):
+            names, paths, stamps = zip(*data[i : i + TOGETHER], strict=True)
+            self.fs.put([str(path) for path in paths], [self.at(name) for name in names])
+            self.sent |= zip(names, stamps, strict=True)
+        for name in [name for name in {**self.there, **self.sent} if self.is_gone(name)]:
+            with contextlib.suppress(Exception):
+                self.fs.rm_file(self.at(name))
+            self.sent.pop(name, None)
+            self.there.pop(name, None)
+        for name in sorted(telling, key=lambda name: TELLING.index(PurePosixPath(name).name)):
+            (stamp, content_then), render = telling[name], (self.folder / name).parent
+            if name.endswith(NAME) and is_complete(content_then) and render not in still:
+                continue
+            self.fs.pipe_file(self.at(name), content_then)
+            self.sent[name] = stamp
+            if name.endswith(NAME):
+                (render / ARRIVED).touch()
+
+    def at(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def news(self) -> Iterator[tuple[str, Path, Stamp]]:
+        """Files that the URI does not have as they are now: path below it, path here, stamp."""
+        for name, path in self.files():
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                stamp = status.st_mtime_ns, status.st_size
+                # A picture or a clip that was there before, and as large, is this one: renders repeat to the bit.
+                known = path.name not in TELLING and name not in self.sent and self.there.get(name) == stamp[1]
+                if self.sent.get(name) != stamp and not known:
+                    yield name, path, stamp
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """All that belongs to the URI: path below it, path here."""
+        renders = tuple(self.renders)  # another thread may add to them
+        paths = [path for render in renders for path in render.rglob("*")]
+        paths += [] if self.folder in renders else [self.folder / name for name in OF_ALL]
+        for path in paths:
+            name = path.relative_to(self.folder).as_posix()
+            if goes(name) and path.is_file():
+                yield name, path
+
+    def is_gone(self, name: str) -> bool:
+        """Is this a file of a render's work folder that is no longer needed?"""
+        path = self.folder / name
+        return path.parent.name == WORK and path.parent.parent in self.renders and not path.exists()
+
+    # --- from the URI ---
+
+    def bring(self, render: Path) -> None:
+        """Make the folder of a render what it is at the URI, unless it goes on here; from now on it is sent.
+
+        Where it is complete there, or was never here, it comes from there; where somebody has deleted or replaced it there, what
+        is left of it here goes. Raises OutputError.
+        """
+        render = render.absolute()
+        try:
+            with claimed(render) if render.exists() else nullcontext():
+                self.take(render)
+        except UserError:
+            raise
+        except Exception as error:
+            raise OutputError(f"output={remote.shown(render)} cannot be read: {remote.reason(error)}") from error
+        self.renders.add(render)
+
+    def take(self, render: Path) -> None:
+        top = render.relative_to(self.folder).as_posix()
+        place = self.root if top == "." else self.at(top)
+        self.fs.invalidate_cache()
+        found = {
+            path[len(place) :].lstrip("/"): int(info["size"] or 0)
+            for path, info in self.fs.find(place, detail=True).items()
+        }
+        theirs, ours = self.manifest_at(place, found), read_manifest(render)
+        foreign = [name for name in found if theirs is None and name.partition("/")[0] in PRODUCTS]
+        if foreign and ours is None:
+            raise OutputError(
+                f"output={remote.shown(render)} already holds {foreign[0]}, but no {NAME}: choose another folder"
+            )
+        arrived = (render / ARRIVED).exists()
+        other = theirs is not None and ours is not None and theirs.render_hash != ours.render_hash
+        if other and not arrived:
+            raise OutputError(
+                f"output={remote.shown(render)} holds another render than {render}, from where one was on its way there: "
+                "choose another output, or delete one of the two"
+            )
+        ahead = theirs and ours and theirs.state == "complete" != ours.state
+        if other or ahead or (theirs is None and arrived):
+            shutil.rmtree(render)
+            ours = None
+        names = {name: size for name, size in found.items() if goes(name) and PurePosixPath(name).suffix in LOADED}
+        prefix = "" if top == "." else f"{top}/"
+        if theirs is not None:
+            self.there |= {prefix + name: size for name, size in names.items()}
+        if theirs is not None and ours is None:
+            self.fetch(place, names, render)
+            for name in names:
+                status = (render / name).stat()
+                self.sent[prefix + name] = status.st_mtime_ns, status.st_size
+            (render / ARRIVED).touch()
+
+    def manifest_at(self, place: str, found: dict[str, int]) -> Manifest | None:
+        if NAME not in found:
+            return None
+        self.check(NAME, found[NAME])
+        return parse_manifest(self.fs.cat_file(f"{place}/{NAME}"), f"{self.fs.unstrip_protocol(place)}/{NAME}")
+
+    def fetch(self, place: str, names: dict[str, int], render: Path) -> None:
+        """All these files, at once as far as anybody sees: who looks for what is new must not find half of them."""
+        part = render.with_name(f".{render.name}.{uuid.uuid4().hex[:12]}.part")
+
+        def one(name: str) -> None:
+            self.check(name, names[name])
+            remote.download(self.fs, f"{place}/{name}", part / name, self.limit)
+
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(one, names))
+            shutil.rmtree(render, ignore_errors=True)  # it holds no render
+            part.rename(render)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def check(self, name: str, size: int) -> None:
+        if size > self.limit:
+            raise OutputError(
+                f"output={self.uri}: {name} has {size} bytes, more than remote.limit={self.limit / 2**20:g} MiB: raise it"
+            )
+
+
+def goes(name: str) -> bool:
+    """Is a file, by its path below the output, one that others should have? Of the work folder, what a render goes on from."""
+    path = PurePosixPath(name)
+    visible = not any(part.startswith(".") and part != WORK for part in path.parts)
+    needed = path.parent.name == WORK and (path.suffix == ".safetensors" or path.name == "preview.mp4")
+    return visible and (needed or WORK not in path.parts) and path.name != SUBMISSION
+
+
+def content(path: Path) -> bytes:
+    """What goes to the URI of a file that tells of others: in the table of a sweep, URIs in place of folders here."""
+    if path.name != records.NAME:
+        return path.read_bytes()
+    table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
+    for name in records.PATHS:
+        values = [value and remote.shown(value) for value in table[name].to_pylist()]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def is_complete(manifest: bytes) -> bool:
+    return json.loads(manifest)["state"] == "complete"
+
+
+def is_over(render: Path) -> bool:
+    """Has the run that renders here ended? Nothing in the folder changes after that."""
+    return overview.read_status(render).state != "running"
