@@ -68,7 +68,8 @@ def submission(folder: Path) -> list[Entry]:
     manifest = read_manifest(folder) if folder.is_dir() else None
     if manifest is None:
         raise ConfigError(
-            f"{show(folder)}: neither {records.NAME} nor manifest.json is there; expected the folder of a render or a sweep"
+            f"{show(remote.shown(folder))}: neither {records.NAME} nor manifest.json is here; expected the folder of a render or a "
+            "sweep, or the URI to which this machine sent one"
         )
     status = overview.read_status(folder)
     state: records.State = (
@@ -81,7 +82,7 @@ def submission(folder: Path) -> list[Entry]:
 def submissions(folder: Path) -> Iterator[tuple[Path, list[Entry]]]:
     """Those in a folder, or the folder itself, newest first."""
     if not folder.is_dir():
-        raise ConfigError(f"{show(folder)}: no such folder")
+        raise ConfigError(f"{show(remote.shown(folder))}: no such folder here")
     below = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: -path.stat().st_mtime)
     for path in [folder, *below]:
         with contextlib.suppress(UserError):
@@ -206,7 +207,7 @@ def act(given: argparse.Namespace) -> int:
         print(HELP)
     elif given.do == "list":
         for path, entries in submissions(given.folder or Path("renders")):
-            print(f"{path}: {summary(path, entries)}")
+            print(f"{remote.shown(path)}: {summary(path, entries)}")
     elif given.do == "retry":
         return retry(given.folder, given.names)
     elif given.do == "priority":

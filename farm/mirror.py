@@ -5,14 +5,14 @@ manifest that says "complete" is the last file of its render to change. A store 
 """
 
 import contextlib
-import io
 import json
 import shutil
 import sys
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
@@ -40,6 +40,7 @@ LOADED = (".png", ".mp4", ".glb", ".json", ".log", ".safetensors", ".html", ".js
 
 Bring = Callable[[Path], None]
 Stamp = tuple[int, int]  # of a file: nanoseconds, bytes
+New = tuple[str, Path, Stamp]  # a file that the URI does not have: its path there, its path here, as it is
 
 
 def mirrored(folder: Path, limit: float) -> AbstractContextManager[Bring]:
@@ -116,31 +117,37 @@ class Mirror:
     def send(self, last: bool = False) -> None:
         """What is new goes to the URI. last: nothing here changes any more. Raises whatever the store raises."""
         still = [render for render in tuple(self.renders) if last or (is_over(render) and render != self.folder)]
-        telling = {name: (stamp, content(path)) for name, path, stamp in self.news() if path.name in TELLING}
-        data = [(name, path, stamp) for name, path, stamp in self.news() if path.name not in TELLING]
-        for i in range(0, len(data), TOGETHER):
-            names, paths, stamps = zip(*data[i : i + TOGETHER], strict=True)
+        with tempfile.TemporaryDirectory() as folder:
+            # What tells of other files is taken as it is before they are looked for: all that it names is among them then.
+            telling = [item for item in self.news() if item[1].name in TELLING]
+            telling = [
+                (name, copy(path, Path(folder, str(i), path.name)), stamp)
+                for i, (name, path, stamp) in enumerate(telling)
+            ]
+            books = [item for item in telling if item[1].name == NAME]
+            self.put([item for item in self.news() if item[1].name not in TELLING])
+            for name in [name for name in {**self.there, **self.sent} if self.is_gone(name)]:
+                with contextlib.suppress(Exception):  # who may write need not be allowed to delete
+                    self.fs.rm_file(self.at(name))
+                self.sent.pop(name, None)
+                self.there.pop(name, None)
+            self.put([item for item in telling if item not in books])
+            books = [book for book in books if (self.folder / book[0]).parent in still or not is_complete(book[1])]
+            self.put(books)
+        for name, _, _ in books:
+            (self.folder / name).with_name(ARRIVED).touch()
+
+    def put(self, files: Sequence[New]) -> None:
+        for i in range(0, len(files), TOGETHER):
+            names, paths, stamps = zip(*files[i : i + TOGETHER], strict=True)
             self.fs.put([str(path) for path in paths], [self.at(name) for name in names])
             self.sent |= zip(names, stamps, strict=True)
-        for name in [name for name in {**self.there, **self.sent} if self.is_gone(name)]:
-            with contextlib.suppress(Exception):
-                self.fs.rm_file(self.at(name))
-            self.sent.pop(name, None)
-            self.there.pop(name, None)
-        for name in sorted(telling, key=lambda name: TELLING.index(PurePosixPath(name).name)):
-            (stamp, content_then), render = telling[name], (self.folder / name).parent
-            if name.endswith(NAME) and is_complete(content_then) and render not in still:
-                continue
-            self.fs.pipe_file(self.at(name), content_then)
-            self.sent[name] = stamp
-            if name.endswith(NAME):
-                (render / ARRIVED).touch()
 
     def at(self, name: str) -> str:
         return f"{self.root}/{name}"
 
-    def news(self) -> Iterator[tuple[str, Path, Stamp]]:
-        """Files that the URI does not have as they are now: path below it, path here, stamp."""
+    def news(self) -> Iterator[New]:
+        """Files that the URI does not have as they are now."""
         for name, path in self.files():
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
@@ -244,7 +251,7 @@ class Mirror:
     def check(self, name: str, size: int) -> None:
         if size > self.limit:
             raise OutputError(
-                f"output={self.uri}: {name} has {size} bytes, more than remote.limit={self.limit / 2**20:g} MiB: raise it"
+                f"output={self.uri}: {name} has {size} bytes, more than remote.limit={self.limit / 2**20:.4g} MiB: raise it"
             )
 
 
@@ -256,21 +263,21 @@ def goes(name: str) -> bool:
     return visible and (needed or WORK not in path.parts) and path.name != SUBMISSION
 
 
-def content(path: Path) -> bytes:
-    """What goes to the URI of a file that tells of others: in the table of a sweep, URIs in place of folders here."""
-    if path.name != records.NAME:
-        return path.read_bytes()
-    table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
-    for name in records.PATHS:
-        values = [value and remote.shown(value) for value in table[name].to_pylist()]
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
+def copy(path: Path, target: Path) -> Path:
+    """A file as it goes to the URI: in the table of a sweep, URIs in place of folders here."""
+    target.parent.mkdir()
+    shutil.copyfile(path, target)
+    if path.name == records.NAME:
+        table = pq.ParquetFile(target).read()
+        for name in records.PATHS:
+            values = [value and remote.shown(value) for value in table[name].to_pylist()]
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        pq.write_table(table, target)
+    return target
 
 
-def is_complete(manifest: bytes) -> bool:
-    return json.loads(manifest)["state"] == "complete"
+def is_complete(manifest: Path) -> bool:
+    return json.loads(manifest.read_bytes())["state"] == "complete"
 
 
 def is_over(render: Path) -> bool:

@@ -57,13 +57,13 @@ def reason(error: Exception) -> str:
     """What a store said, in one line."""
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError):
-        return f"it is not there ({first_line(error)})"
+        return f"it is not there ({first_line(error.__cause__ or error)})"
     if isinstance(error, PermissionError) or "Credentials" in kind:
         return f"{ACCESS} ({first_line(error)})"
     return f"{kind}: {first_line(error)}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
 
 
@@ -109,9 +109,9 @@ def fetched(uri: str, most: int) -> Path | UserError:
     """As `scene`; a sweep asks once, also for what cannot be had."""
     try:
         fs, path = connect(uri)
-        return Path(path) if isinstance(fs, LocalFileSystem) else fetch(fs, path, uri, most)
+        return fetch(fs, path, uri, most)
     except TooLargeError as error:
-        limit = f"remote.limit={most / 2**20:g} MiB"
+        limit = f"remote.limit={most / 2**20:.4g} MiB"
         return SceneError(f"scene {show(uri)} is larger than {limit} allows ({error}): simplify it, or raise the limit")
     except UserError as error:
         return error
@@ -128,6 +128,8 @@ def fetch(fs: AbstractFileSystem, path: str, uri: str, most: int) -> Path:
     name = name.partition("?")[0] if uri.startswith("http") else name
     suffix = PurePosixPath(name).suffix.lower()
     info = fs.info(path)
+    if isinstance(fs, LocalFileSystem):
+        return Path(path)
     if info["type"] == "directory":
         frames = [info for info in fs.ls(path, detail=True) if info["name"].lower().endswith(".obj")]
         if not frames:

@@ -1,14 +1,19 @@
 """What many tests need: a small model with random weights in diffusers layout, and settings that render in a second."""
 
+import logging
 import os
+import re
 import shutil
 import subprocess
+import urllib.request
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 
 from renderer.config import MethodConfig, ModelConfig, RenderConfig, SceneConfig
+from renderer.files import cache_folder
 
 # Read when torch and the hub's client are first imported: the last bits do not depend on this machine's cores, and no test
 # waits for a network.
@@ -88,3 +93,81 @@ def small_disk():
         return subprocess.run([*alone, "sh", "-c", mount, "sh", size, str(folder), *command], timeout=120, **options)
 
     return run
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """machine(name) → its cache folder: from now on this is a machine of that name, with only atlases in its cache at first."""
+    from farm import remote
+
+    atlases = cache_folder() / "atlas"
+    atlases.mkdir(parents=True, exist_ok=True)
+
+    def become(name):
+        remote.fetched.cache_clear()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        if not cache_folder().exists():
+            cache_folder().mkdir(parents=True)
+            (cache_folder() / "atlas").symlink_to(atlases)
+        return cache_folder()
+
+    become("here")
+    return become
+
+
+class Store(logging.Handler):
+    """moto's object server on a free port of this machine. asked: its requests that went well, as "PUT /bucket/key"."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.port = [], 0
+        self.start()
+
+    def emit(self, record):
+        found = re.search(r"([A-Z]+ /[^ ?]*)\S* HTTP/[\d.]+.{0,6}\" 2\d\d", record.getMessage())
+        if found:
+            self.asked.append(found[1])
+
+    def start(self):
+        """What was stored before a stop is there again."""
+        from moto.server import ThreadedMotoServer
+
+        self.server = ThreadedMotoServer("127.0.0.1", self.port)
+        self.server.start()
+        self.port = self.server.get_host_and_port()[1]
+
+    def stop(self):
+        self.server.stop()
+
+    @cached_property
+    def files(self):
+        """A client that remembers nothing."""
+        import fsspec
+
+        return fsspec.filesystem("s3", use_listings_cache=False)
+
+
+@pytest.fixture(scope="session")
+def _store():
+    with pytest.MonkeyPatch.context() as patch:
+        log = logging.getLogger("werkzeug")
+        patch.setattr(log, "level", logging.INFO)
+        patch.setattr(log, "propagate", False)
+        store = Store()
+        patch.setattr(log, "handlers", [store])
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.port}")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "2")
+        patch.setenv("AWS_ACCESS_KEY_ID", "person")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        yield store
+        store.stop()
+
+
+@pytest.fixture
+def store(_store, machine):
+    """An object store with one empty bucket, `bucket`, of which the environment knows. Requests are tried twice at most."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{_store.port}/moto-api/reset", b""):
+        _store.files.mkdir("bucket")
+    _store.asked.clear()
+    return _store
