@@ -46,7 +46,7 @@ class RemoteConfig:
     """What may be loaded from URIs."""
 
     limit: float = key(
-        1024.0, "MiB that a scene at a URI may take, with all its files; and each file of an output there"
+        1024.0, "MiB that a scene at a URI may take with all its files, or a render that comes back from there"
     )
 
 

@@ -11,18 +11,18 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from farm import overview, records, remote
 from farm.config import is_uri
+from farm.page import GENERATOR
 from farm.watch import SUBMISSION
 from renderer.errors import OutputError, RenderError, UserError
 from renderer.files import claimed
@@ -47,7 +47,7 @@ def mirrored(folder: Path, limit: float) -> AbstractContextManager[Bring]:
     """Within the block, what is rendered below `folder` goes to the URI that it stands for, if it stands for one.
 
     The block gets a function that takes the folder of a render that is to begin: `folder` itself, or one in it. limit: MiB of a
-    file that comes from there. Raises a UserError at the beginning where nothing can be written there, and a RenderError at the
+    render that comes from there. Raises a UserError at the beginning where nothing can be written there, and a RenderError at the
     end where not everything has arrived.
     """
     uri = remote.shown(folder.absolute())
@@ -61,7 +61,7 @@ class Mirror:
         self.folder, self.uri, self.limit = folder, uri, round(limit * 2**20)
         self.fs, self.root = remote.connect(uri)
         self.renders = set[Path]()
-        self.there = dict[str, int]()  # bytes of each file that was at the URI before, by its path below it
+        self.there = dict[str, int | None]()  # bytes of each file that was at the URI before, by its path below it
         self.sent = dict[str, Stamp]()
         self.ended = threading.Event()
         self.sender = threading.Thread(target=self.keep_sending, name="mirror", daemon=True)
@@ -72,6 +72,12 @@ class Mirror:
             self.fs.pipe_file(probe, b"")
             with contextlib.suppress(Exception):  # who may write need not be allowed to delete
                 self.fs.rm_file(probe)
+            with contextlib.suppress(FileNotFoundError):
+                page = self.fs.cat_file(f"{self.root}/index.html", end=2000)
+                if GENERATOR.encode() not in page:
+                    raise OutputError(f"output={self.uri} holds an index.html that is not ours: choose another folder")
+        except UserError:
+            raise
         except Exception as error:  # every store has errors of its own
             raise OutputError(f"output={self.uri} cannot be written: {remote.reason(error)}") from error
         self.sender.start()
@@ -161,7 +167,8 @@ class Mirror:
         """All that belongs to the URI: path below it, path here."""
         renders = tuple(self.renders)  # another thread may add to them
         paths = [path for render in renders for path in render.rglob("*")]
-        paths += [] if self.folder in renders else [self.folder / name for name in OF_ALL]
+        if renders and self.folder not in renders:
+            paths += [self.folder / name for name in OF_ALL]
         for path in paths:
             name = path.relative_to(self.folder).as_posix()
             if goes(name) and path.is_file():
@@ -181,78 +188,54 @@ class Mirror:
         is left of it here goes. Raises OutputError.
         """
         render = render.absolute()
+        output = f"output={remote.shown(render)}"
         try:
             with claimed(render) if render.exists() else nullcontext():
-                self.take(render)
+                self.take(render, output)
+        except remote.TooLargeError as error:
+            raise OutputError(f"{output} is {error}") from error
         except UserError:
             raise
         except Exception as error:
-            raise OutputError(f"output={remote.shown(render)} cannot be read: {remote.reason(error)}") from error
+            raise OutputError(f"{output} cannot be read: {remote.reason(error)}") from error
         self.renders.add(render)
 
-    def take(self, render: Path) -> None:
-        top = render.relative_to(self.folder).as_posix()
-        place = self.root if top == "." else self.at(top)
+    def take(self, render: Path, output: str) -> None:
+        top = render.relative_to(self.folder).as_posix().removeprefix(".")
+        place = f"{self.root}/{top}".rstrip("/")
         self.fs.invalidate_cache()
-        found = {
-            path[len(place) :].lstrip("/"): int(info["size"] or 0)
-            for path, info in self.fs.find(place, detail=True).items()
-        }
-        theirs, ours = self.manifest_at(place, found), read_manifest(render)
-        foreign = [name for name in found if theirs is None and name.partition("/")[0] in PRODUCTS]
-        if foreign and ours is None:
-            raise OutputError(
-                f"output={remote.shown(render)} already holds {foreign[0]}, but no {NAME}: choose another folder"
-            )
+        found = {path[len(place) :].lstrip("/"): info for path, info in self.fs.find(place, detail=True).items()}
+        files = {name: found[name] for name in found if goes(name) and PurePosixPath(name).suffix in LOADED}
+        theirs, ours = self.manifest(files.get(NAME), output), read_manifest(render)
+        if theirs is ours is None and (foreign := [name for name in found if name.partition("/")[0] in PRODUCTS]):
+            raise OutputError(f"{output} already holds {foreign[0]}, but no {NAME}: choose another folder")
         arrived = (render / ARRIVED).exists()
-        other = theirs is not None and ours is not None and theirs.render_hash != ours.render_hash
-        if other and not arrived:
+        replaced = theirs is not None and ours is not None and theirs.render_hash != ours.render_hash
+        if replaced and not arrived:
             raise OutputError(
-                f"output={remote.shown(render)} holds another render than {render}, from where one was on its way there: "
-                "choose another output, or delete one of the two"
+                f"{output} holds another render than {render}, from where one was on its way there: choose another output, or "
+                "delete one of the two"
             )
-        ahead = theirs and ours and theirs.state == "complete" != ours.state
-        if other or ahead or (theirs is None and arrived):
-            shutil.rmtree(render)
+        finished = theirs is not None and ours is not None and theirs.state == "complete" != ours.state
+        if replaced or finished or (theirs is None and arrived):
             ours = None
-        names = {name: size for name, size in found.items() if goes(name) and PurePosixPath(name).suffix in LOADED}
-        prefix = "" if top == "." else f"{top}/"
-        if theirs is not None:
-            self.there |= {prefix + name: size for name, size in names.items()}
-        if theirs is not None and ours is None:
-            self.fetch(place, names, render)
-            for name in names:
-                status = (render / name).stat()
-                self.sent[prefix + name] = status.st_mtime_ns, status.st_size
-            (render / ARRIVED).touch()
-
-    def manifest_at(self, place: str, found: dict[str, int]) -> Manifest | None:
-        if NAME not in found:
-            return None
-        self.check(NAME, found[NAME])
-        return parse_manifest(self.fs.cat_file(f"{place}/{NAME}"), f"{self.fs.unstrip_protocol(place)}/{NAME}")
-
-    def fetch(self, place: str, names: dict[str, int], render: Path) -> None:
-        """All these files, at once as far as anybody sees: who looks for what is new must not find half of them."""
-        part = render.with_name(f".{render.name}.{uuid.uuid4().hex[:12]}.part")
-
-        def one(name: str) -> None:
-            self.check(name, names[name])
-            remote.download(self.fs, f"{place}/{name}", part / name, self.limit)
-
-        try:
-            with ThreadPoolExecutor(8) as pool:
-                list(pool.map(one, names))
+            shutil.rmtree(render)
+        if theirs is None:
+            return
+        if ours is None:
             shutil.rmtree(render, ignore_errors=True)  # it holds no render
-            part.rename(render)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            remote.download(self.fs, files, render, self.limit)
+            (render / ARRIVED).touch()
+        for name in files:
+            self.there[f"{top}/{name}".lstrip("/")] = files[name].get("size")
 
-    def check(self, name: str, size: int) -> None:
-        if size > self.limit:
-            raise OutputError(
-                f"output={self.uri}: {name} has {size} bytes, more than remote.limit={self.limit / 2**20:.4g} MiB: raise it"
-            )
+    def manifest(self, info: Mapping[str, Any] | None, output: str) -> Manifest | None:
+        """The manifest of which the store says this, if it says anything."""
+        if info is None:
+            return None
+        if (info.get("size") or 0) > self.limit:
+            raise remote.TooLargeError(self.limit, f"{info['size']} bytes")
+        return parse_manifest(self.fs.cat_file(info["name"]), f"{output}/{NAME}")
 
 
 def goes(name: str) -> bool:

@@ -11,6 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +22,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from farm.config import is_uri, show, suggest
 from renderer.errors import ConfigError, SceneError, UserError
-from renderer.files import atomic, cache_folder
+from renderer.files import cache_folder
 
 EXTRAS = {"s3": "s3", "s3a": "s3"}  # protocol → extra of ours that installs what it needs
 LOCAL = LocalFileSystem.protocol
+TOGETHER = 8  # files that are fetched at once
 VERSIONS = ("ETag", "etag", "md5Hash", "Last-Modified", "mtime", "created")  # what tells a file from what it was before
 ACCESS = (
     "access is denied, or credentials are missing; they come from the environment or the store's own files "
@@ -32,8 +34,17 @@ ACCESS = (
 )
 
 
+Infos = Mapping[str, Mapping[str, Any]]
+"""What a store says of files (name, size, ...), by the paths that they get here."""
+
+
 class TooLargeError(UserError):
-    """More bytes than may be loaded."""
+    """More bytes than may be loaded; the text goes on behind "X is"."""
+
+    def __init__(self, most: int, found: str):
+        super().__init__(
+            f"larger than remote.limit={most / 2**20:.4g} MiB allows ({found}); raise the limit if it may be"
+        )
 
 
 def connect(uri: str) -> tuple[AbstractFileSystem, str]:
@@ -71,7 +82,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Limit(Callback):
-    """Counts the bytes of a download. Raises TooLargeError beyond `most`, whatever size the store had told."""
+    """Counts the bytes of downloads. Raises TooLargeError beyond `most`, whatever sizes the store had told."""
 
     def __init__(self, most: int):
         super().__init__()
@@ -80,14 +91,32 @@ class Limit(Callback):
     def relative_update(self, inc: int = 1) -> None:
         super().relative_update(inc)
         if self.value > self.most:
-            raise TooLargeError(f"more than {self.most} bytes came")
+            raise TooLargeError(self.most, "more came than the store had told")
 
 
-def download(fs: AbstractFileSystem, path: str, target: Path, most: int) -> int:
-    """Fetch one file, whole or not at all; returns its bytes. Raises TooLargeError, and whatever the store raises."""
-    with atomic(target) as part:
-        fs.get_file(path, str(part), callback=Limit(most))
-    return target.stat().st_size
+def download(fs: AbstractFileSystem, files: Infos, folder: Path, most: int) -> None:
+    """Fetch files into a new folder, which holds all of them from the moment it exists.
+
+    Raises TooLargeError for more than `most` bytes, and whatever the store raises.
+    """
+    size = sum(info.get("size") or 0 for info in files.values())
+    if size > most:
+        raise TooLargeError(most, f"{size} bytes")
+    part, limit = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part"), Limit(most)
+
+    def fetch_one(name: str) -> None:
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        fs.get_file(files[name]["name"], str(part / name), callback=limit)
+
+    try:
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            list(pool.map(fetch_one, files))
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def scene(name: str, limit: float) -> str:
@@ -111,8 +140,7 @@ def fetched(uri: str, most: int) -> Path | UserError:
         fs, path = connect(uri)
         return fetch(fs, path, uri, most)
     except TooLargeError as error:
-        limit = f"remote.limit={most / 2**20:.4g} MiB"
-        return SceneError(f"scene {show(uri)} is larger than {limit} allows ({error}): simplify it, or raise the limit")
+        return SceneError(f"scene {show(uri)} is {error}")
     except UserError as error:
         return error
     except Exception as error:  # every store has errors of its own
@@ -145,31 +173,15 @@ def fetch(fs: AbstractFileSystem, path: str, uri: str, most: int) -> Path:
     return found / name
 
 
-def cached(fs: AbstractFileSystem, uri: str, files: Mapping[str, Mapping[str, Any]], most: int) -> Path:
-    """A folder of the cache that holds these files, all of them from the moment it exists.
-
-    files: what the store says of each, by the path that it gets here. Where it tells no version, the files are fetched anew.
-    """
-    size = sum(info.get("size") or 0 for info in files.values())
-    if size > most:
-        raise TooLargeError(f"{size} bytes")
+def cached(fs: AbstractFileSystem, uri: str, files: Infos, most: int) -> Path:
+    """A folder of the cache that holds these files, as `download`. Where the store tells no version, they are fetched anew."""
     versions = [
         (name, info["name"], info.get("size"), next((info[key] for key in VERSIONS if info.get(key)), time.time_ns()))
         for name, info in sorted(files.items())
     ]
     folder = cache_folder() / "scenes" / hashlib.sha256(repr((uri, versions)).encode()).hexdigest()[:16]
-    if folder.is_dir():
-        return folder
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        for name, info in files.items():
-            most -= download(fs, info["name"], part / name, most)
-        part.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    if not folder.is_dir():
+        download(fs, files, folder, most)
     return folder
 
 

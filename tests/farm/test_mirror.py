@@ -9,6 +9,7 @@ from dataclasses import asdict
 import fsspec
 import pyarrow.parquet as pq
 import pytest
+import trimesh
 
 from farm import control, mirror, submit
 from farm.mirror import ARRIVED, Mirror, goes
@@ -57,6 +58,8 @@ def test_all_arrives_the_manifest_last_and_another_machine_knows_it(settings, st
         put(self, files)
 
     monkeypatch.setattr(Mirror, "put", watched)
+    store.files.pipe("bucket/box.ply", trimesh.creation.box().export(file_type="ply"))
+    settings = [*settings, "scene=s3://bucket/box.ply"]
     assert submit.main([*settings, f"output={CLIP}"]) == 0
     out, err = capsys.readouterr()
     assert out == f"video: {CLIP}/video.mp4\n"
@@ -68,7 +71,8 @@ def test_all_arrives_the_manifest_last_and_another_machine_knows_it(settings, st
     }
     assert written(store)[-1] == "renders/clip/manifest.json"
     books = manifest(store)
-    assert (books["state"], len(books["frames"]), books["config"]["scene"]["name"]) == ("complete", 3, "flag")
+    assert (books["state"], len(books["frames"])) == ("complete", 3)
+    assert books["config"]["scene"]["name"] == "s3://bucket/box.ply"
     assert store.files.info("bucket/renders/clip/index.html")["ContentType"] == "text/html"  # a browser shows it
 
     assert len(seen) > 1
@@ -113,6 +117,7 @@ def test_a_machine_vanishes_and_another_goes_on(settings, store, machine, monkey
     with monkeypatch.context() as patch:
         patch.setattr(submit, "Progress", Vanishing)
         patch.setattr(Mirror, "__exit__", vanish)
+        patch.setattr("renderer.manifest.INTERVAL", 0.0)
         assert submit.main([*settings, f"output={CLIP}"]) == 130
     assert manifest(store)["state"] == "rendering"
 
@@ -249,6 +254,14 @@ def test_nothing_that_never_arrived_is_given_up(place):
     with pytest.raises(OutputError, match=f"memory://renders/x holds another render than {folder}"):
         output.bring(folder)
     assert frame(folder) == b"ours"
+
+
+def test_a_page_of_others_is_not_written_over(place):
+    _, output, _ = place
+    output.fs.pipe("/renders/x/index.html", b"<h1>mine</h1>")
+    with pytest.raises(OutputError, match="not ours"), output:
+        pass
+    assert output.fs.find("/renders/x") == ["/renders/x/index.html"]
 
 
 @pytest.mark.parametrize(
