@@ -61,8 +61,7 @@ class Mirror:
         self.folder, self.uri, self.limit = folder, uri, round(limit * 2**20)
         self.fs, self.root = remote.connect(uri)
         self.renders = set[Path]()
-        self.there = dict[str, int | None]()  # bytes of each file that was at the URI before, by its path below it
-        self.sent = dict[str, Stamp]()
+        self.sent = dict[str, Stamp | None]()  # what is at the URI, by its path below it; None: another state of a file
         self.ended = threading.Event()
         self.sender = threading.Thread(target=self.keep_sending, name="mirror", daemon=True)
 
@@ -132,11 +131,10 @@ class Mirror:
             ]
             books = [item for item in telling if item[1].name == NAME]
             self.put([item for item in self.news() if item[1].name not in TELLING])
-            for name in [name for name in {**self.there, **self.sent} if self.is_gone(name)]:
+            for name in [name for name in tuple(self.sent) if self.is_gone(name)]:
                 with contextlib.suppress(Exception):  # who may write need not be allowed to delete
                     self.fs.rm_file(self.at(name))
-                self.sent.pop(name, None)
-                self.there.pop(name, None)
+                del self.sent[name]
             self.put([item for item in telling if item not in books])
             books = [book for book in books if (self.folder / book[0]).parent in still or not is_complete(book[1])]
             self.put(books)
@@ -156,11 +154,8 @@ class Mirror:
         """Files that the URI does not have as they are now."""
         for name, path in self.files():
             with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                stamp = status.st_mtime_ns, status.st_size
-                # A picture or a clip that was there before, and as large, is this one: renders repeat to the bit.
-                known = path.name not in TELLING and name not in self.sent and self.there.get(name) == stamp[1]
-                if self.sent.get(name) != stamp and not known:
+                stamp = stamp_of(path)
+                if self.sent.get(name) != stamp:
                     yield name, path, stamp
 
     def files(self) -> Iterator[tuple[str, Path]]:
@@ -212,10 +207,11 @@ class Mirror:
         arrived = (render / ARRIVED).exists()
         replaced = theirs is not None and ours is not None and theirs.render_hash != ours.render_hash
         if replaced and not arrived:
-            raise OutputError(
-                f"{output} holds another render than {render}, from where one was on its way there: choose another output, or "
-                "delete one of the two"
+            error = OutputError(
+                f"{output} holds another render than the one here, which never arrived: choose another output, or delete one"
             )
+            error.add_note(f"here is {render}")
+            raise error
         finished = theirs is not None and ours is not None and theirs.state == "complete" != ours.state
         if replaced or finished or (theirs is None and arrived):
             ours = None
@@ -226,8 +222,11 @@ class Mirror:
             shutil.rmtree(render, ignore_errors=True)  # it holds no render
             remote.download(self.fs, files, render, self.limit)
             (render / ARRIVED).touch()
-        for name in files:
-            self.there[f"{top}/{name}".lstrip("/")] = files[name].get("size")
+        for name, info in files.items():
+            path = render / name
+            # Renders repeat to the bit: a picture or a clip as large as ours is ours. Of other files nobody knows.
+            same = path.suffix in (".png", ".mp4") and path.exists() and stamp_of(path)[1] == info.get("size")
+            self.sent[f"{top}/{name}".lstrip("/")] = stamp_of(path) if same else None
 
     def manifest(self, info: Mapping[str, Any] | None, output: str) -> Manifest | None:
         """The manifest of which the store says this, if it says anything."""
@@ -236,6 +235,11 @@ class Mirror:
         if (info.get("size") or 0) > self.limit:
             raise remote.TooLargeError(self.limit, f"{info['size']} bytes")
         return parse_manifest(self.fs.cat_file(info["name"]), f"{output}/{NAME}")
+
+
+def stamp_of(path: Path) -> Stamp:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def goes(name: str) -> bool:

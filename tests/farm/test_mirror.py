@@ -251,9 +251,27 @@ def test_nothing_that_never_arrived_is_given_up(place):
     put, output, folder = place
     put("there", 2)
     put("here", 1)
-    with pytest.raises(OutputError, match=f"memory://renders/x holds another render than {folder}"):
+    with pytest.raises(OutputError, match="memory://renders/x holds another render") as caught:
         output.bring(folder)
+    assert submit.one_line(caught.value).endswith(f"here is {folder}")  # where both are told apart
     assert frame(folder) == b"ours"
+
+
+def test_a_checkpoint_follows_the_render_that_goes_on(place):
+    """It is as large as the one before."""
+    put, output, folder = place
+    put("there", 1)
+    there = "/renders/x/.work/frames.safetensors"
+    output.fs.pipe(there, b"step 1")
+    output.bring(folder)
+    checkpoint = folder / ".work" / "frames.safetensors"
+    assert checkpoint.read_bytes() == b"step 1"
+    checkpoint.write_bytes(b"step 2")
+    output.send()
+    assert output.fs.cat(there) == b"step 2"
+    checkpoint.unlink()
+    output.send()
+    assert not output.fs.exists(there)
 
 
 def test_a_page_of_others_is_not_written_over(place):
