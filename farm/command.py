@@ -36,8 +36,9 @@ ALIASES = {
     "method.name": "method",
     "farm.name": "farm",
     "ray.address": "farm.address",
+    "ray.runtime_env": "farm.runtime_env",
 }
-WHOLE = ("prompt", "negative_prompt", "output.dir")  # a comma in these separates nothing
+WHOLE = ("prompt", "negative_prompt", "output.dir", "farm.runtime_env")  # a comma in these separates nothing
 SPEAKING = ("prompt", "method", "model.name", "noise.kind")  # whose values need no key beside them in a folder's name
 EXPECTED: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 MARK = "%text%"

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from renderer.builtin import BUILTIN
 from renderer.config import RenderConfig, key
 from renderer.errors import ConfigError, OutputError
@@ -33,6 +35,9 @@ class FarmConfig:
     transport: str = key("auto", "keyframe features: auto | object_store | nccl (GPU to GPU) | recompute; same pixels")
     feature_memory: float = key(0.3, "share of the object store, or of each GPU, that they may take")
     address: str | None = key(None, "the cluster's address, or auto; ray.address is the same key")
+    runtime_env: str | None = key(
+        None, "what a cluster's workers need: {pip: [...], env_vars: {...}}, or a YAML file of it; as Ray has it"
+    )
 
 
 @dataclass(kw_only=True)
@@ -116,6 +121,9 @@ CHOICES = {
     "noise.kind": ("uv", "fixed", "random"),
 }
 
+# Of Ray's runtime_env, what a person may set: the code is ours, and the working folder is the node's.
+RUNTIME_ENV = ("pip", "uv", "conda", "env_vars", "config")
+
 # Both ends included; a NaN is in no range.
 RANGES = {
     "scene.camera.azimuth": (-36000, 36000),
@@ -194,8 +202,11 @@ def validate(config: SubmitConfig) -> None:
         raise ConfigError(
             f"notify.url={show(config.notify.url)}: expected an address that begins with https:// or http://"
         )
-    if config.farm.address is not None and config.farm.name != "cluster":
-        raise ConfigError(f"farm.address={show(config.farm.address)} is a cluster's: expected farm=cluster")
+    for name in ("address", "runtime_env"):
+        value = getattr(config.farm, name)
+        if value is not None and config.farm.name != "cluster":
+            raise ConfigError(f"farm.{name}={show(value)} is a cluster's: expected farm=cluster")
+    parse_runtime_env(config.farm.runtime_env or "{}")
 
 
 def check_text(path: str, text: str) -> None:
@@ -238,6 +249,30 @@ def check_model(name: str) -> None:
         raise ConfigError(
             f"model={show(name)}: expected {known}, a folder or a hub id (owner/name){suggest(name, PRESETS)}"
         )
+
+
+def parse_runtime_env(text: str) -> dict[str, Any]:
+    """What farm.runtime_env says, as Ray's runtime_env has it; Ray itself checks what is below the keys.
+
+    text: a YAML mapping, or the path of a file that holds one. Raises ConfigError.
+
+    >>> parse_runtime_env("{pip: [av>=14], env_vars: {HF_HOME: /models}}")
+    {'pip': ['av>=14'], 'env_vars': {'HF_HOME': '/models'}}
+    """
+    expected = f"expected {{{', '.join(f'{name}: ...' for name in RUNTIME_ENV)}}}, or a YAML file of it"
+    try:
+        found = yaml.safe_load(text if text.startswith("{") else Path(text).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ConfigError(f"farm.runtime_env={show(text)}: {reason}; {expected}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"farm.runtime_env={show(text)}: {expected}")
+    for name in found:
+        check_choice("farm.runtime_env", str(name), RUNTIME_ENV)
+    variables = found.get("env_vars", {})
+    if not isinstance(variables, dict) or any(type(part) is not str for item in variables.items() for part in item):
+        raise ConfigError('farm.runtime_env: env_vars: expected {NAME: text, ...}, numbers in quotes, such as {N: "1"}')
+    return found
 
 
 def check_scheduler(name: str | None) -> None:

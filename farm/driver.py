@@ -11,6 +11,7 @@ from typing import Any
 
 from farm import remote
 from farm.broker import Standing
+from farm.cluster import check_nodes
 from farm.config import SubmitConfig
 from farm.machine import Machine, find_machine
 from farm.progress import Progress
@@ -21,7 +22,7 @@ from renderer.files import claimed
 from renderer.load import content_hash
 from renderer.manifest import Books, Manifest, check_output, new_manifest, now
 from renderer.model import weights_hash
-from renderer.plan import WORK, Plan, make_plan
+from renderer.plan import WORK, Plan, make_plan, portable
 
 
 def submit(
@@ -45,6 +46,9 @@ def submit(
     wanted = ["video.mp4", *(name for name, wanted in extras.items() if wanted)]
     if found.state == "complete" and all((folder / name).exists() for name in wanted):
         return folder / "video.mp4"
+    if config.farm.name == "cluster":
+        plan = portable(plan)
+        check_nodes(plan, new, folder, config.farm.patience)
     for note in scene.notes:
         progress.note(note)
     books, watch = Books(folder, found), Stopwatch(progress)

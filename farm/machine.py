@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farm import cluster
 from farm.config import FarmConfig, SubmitConfig
 from renderer.errors import ConfigError
 
@@ -24,13 +25,16 @@ class Machine:
 
 
 def find_machine(config: SubmitConfig) -> Machine:
-    """What a submission will run on. Joins the cluster where it runs on one; else nothing heavy is imported."""
+    """What a submission will run on. Joins the cluster where it runs on one; else nothing heavy is imported, and
+    the Ray that may follow keeps to this machine."""
     farm, wanted = config.farm, config.model.device
     if farm.name == "cluster":
         start_ray(farm)
-        gpus, cpus = cluster_gpus(), cluster_cpus()
+        gpus, cpus = cluster.gpus(), cluster.cpus()
     else:
         gpus, cpus = local_gpus(), os.cpu_count() or 1
+        # Read when Ray is first imported: all of it then listens on the loopback interface alone, as it does on desktops.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if wanted == "cuda" and not gpus:
         raise ConfigError("model.device=cuda: there is no CUDA GPU here; use model.device=cpu or auto")
     if gpus and wanted != "cpu":
@@ -61,29 +65,9 @@ def cpu_name() -> str:
     return match[1].strip() if match else "CPU"
 
 
-def cluster_gpus() -> list[str]:
-    """Model names of all GPUs of the cluster, as Ray labels its nodes."""
-    import ray
-    from ray.util.accelerators import accelerators
-
-    kinds = {value for name, value in vars(accelerators).items() if name.startswith("NVIDIA")}
-    names: list[str] = []
-    for node in ray.nodes():
-        resources = node["Resources"] if node["Alive"] else {}
-        kind = next((k for k in kinds if f"accelerator_type:{k}" in resources), "GPU")
-        names += [kind] * int(resources.get("GPU", 0))
-    return names
-
-
-def cluster_cpus() -> int:
-    import ray
-
-    return int(ray.cluster_resources().get("CPU", 1))
-
-
 def cluster_workers(farm: FarmConfig, machine: Machine) -> int:
     """How many workers of this kind the whole cluster has room for."""
-    return len(cluster_gpus()) if machine.device == "cuda" else max(1, cluster_cpus() // farm.threads)
+    return len(cluster.gpus()) if machine.device == "cuda" else max(1, cluster.cpus() // farm.threads)
 
 
 def give_memory_back() -> None:
@@ -99,9 +83,6 @@ def start_ray(farm: FarmConfig) -> None:
     # this machine inherits that.
     environment = {"OMP_NUM_THREADS": "1"}
     os.environ |= environment
-    if farm.name == "cluster" and has_token():
-        # Ray presents a token by itself only where it finds the cluster by itself.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     give_memory_back()
     import ray
 
@@ -109,26 +90,10 @@ def start_ray(farm: FarmConfig) -> None:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if farm.name == "cluster":
-        import farm as farm_package
-        import renderer
-
-        modules = [str(Path(module.__path__[0])) for module in (farm_package, renderer)]
-        try:
-            ray.init(farm.address or "auto", runtime_env={"env_vars": environment, "py_modules": modules}, **options)
-        except ConnectionError as error:
-            raise ConfigError(
-                f"farm=cluster: no Ray cluster answers at {farm.address or 'auto'}; start one with `ray start --head`, "
-                "give ray.address=HOST:PORT, put the cluster's token into ~/.ray/auth_token, or use farm=local"
-            ) from error
+        cluster.join(farm, environment, options)
     else:
         cpus = max(os.cpu_count() or 1, farm.threads * (farm.workers or 1))
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
-
-
-def has_token() -> bool:
-    """Is there a token for Ray clusters, where Ray looks for it?"""
-    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return named or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def stop_ray() -> None:

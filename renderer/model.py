@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,7 @@ class Preset:
 
 
 PRESETS = {
-    "pocket": Preset(
-        "our own small model, embedded: needs no network and no GPU; knows its vocabulary only", str(POCKET)
-    ),
+    "pocket": Preset("our own small model, embedded: needs no network and no GPU; knows its vocabulary only", "pocket"),
     "sd15": Preset(
         "Stable Diffusion 1.5 with the depth ControlNet, from the hub",
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -51,7 +50,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 class ModelSpec:
     """What the main job must know of a model before its weights are loaded.
 
-    base, controlnet: folder or hub id (controlnet None: the base's own subfolder). vae_factor: pixels along a latent pixel.
+    base, controlnet: pocket, a folder or a hub id (controlnet None: the base's own subfolder); `located` says where in this
+    process. vae_factor: pixels along a latent pixel.
     decoder, encoder: its self-attention layers, each as (halvings of the latent grid, channels); the middle is the encoder's.
     resolution, steps, guidance: the model's own defaults. scheduler: its name or None for the model's own.
     """
@@ -76,8 +76,9 @@ def model_spec(config: ModelConfig) -> ModelSpec:
             "HeunDiscreteScheduler"
         )
     preset = PRESETS.get(config.name, Preset("", config.name))
-    base, controlnet = config.base or preset.base, config.controlnet or preset.controlnet
-    if base == str(POCKET) and not POCKET.is_dir():
+    base, controlnet = absolute(config.base or preset.base), config.controlnet or preset.controlnet
+    controlnet = controlnet and absolute(controlnet)
+    if base == "pocket" and not POCKET.is_dir():
         raise ModelError(
             f"model=pocket: its weights are missing from {POCKET}; get the whole checkout, or train them with "
             "`python jobs/train_pocket.py`"
@@ -87,7 +88,7 @@ def model_spec(config: ModelConfig) -> ModelSpec:
         read_json(base, "controlnet/config.json")
     else:
         read_json(controlnet, "config.json")
-    own = Path(base) / "render_defaults.json"
+    own = Path(located(base)) / "render_defaults.json"
     defaults = {"steps": 50, "guidance": 7.5, **(read_json(base, own.name) if own.exists() else {})}
     try:
         vae_factor = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -108,6 +109,16 @@ def model_spec(config: ModelConfig) -> ModelSpec:
         raise ModelError(
             f"model {base}: its unet or vae config.json lacks {error}; expected a Stable Diffusion model in diffusers layout"
         ) from error
+
+
+def located(base: str) -> str:
+    """Folder or hub id of a model's parts, in this process: the embedded model lies beside this code, wherever that is."""
+    return str(POCKET) if base == "pocket" else base
+
+
+def absolute(base: str) -> str:
+    """A folder as other processes find it, whatever their working folder; anything else as it is."""
+    return os.path.abspath(base) if base != "pocket" and os.path.isdir(base) else base
 
 
 def attention_layers(unet: dict[str, Any]) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -137,14 +148,15 @@ def weights_hash(spec: ModelSpec) -> str:
     for base in (spec.base, spec.controlnet):
         if base is None:
             continue
-        if not Path(base).is_dir():
-            digest.update(
-                f"{base}@{fetch(base, 'config.json' if base == spec.controlnet else 'unet/config.json')}".encode()
-            )
+        folder = Path(located(base))
+        if not folder.is_dir():
+            found = fetch(base, "config.json" if base == spec.controlnet else "unet/config.json")
+            commit = str(found).partition("/snapshots/")[2] or str(found)  # and not whose cache it lies in
+            digest.update(f"{base}@{commit}".encode())
             continue
-        for path in sorted(path for path in Path(base).rglob("*") if path.suffix in (".safetensors", ".json", ".txt")):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt")):
             with path.open("rb") as file:
-                digest.update(f"{path.relative_to(base)}:{path.stat().st_size}:".encode() + file.read(2**20))
+                digest.update(f"{path.relative_to(folder)}:{path.stat().st_size}:".encode() + file.read(2**20))
     return digest.hexdigest()
 
 
@@ -165,7 +177,8 @@ def known_scheduler(name: str) -> bool:
 
 def read_json(base: str, file: str) -> dict[str, Any]:
     """A JSON file of a model in a folder or on the hub. Raises ModelError where it is missing."""
-    path = Path(base) / file if Path(base).is_dir() else fetch(base, file)
+    folder = Path(located(base))
+    path = folder / file if folder.is_dir() else fetch(base, file)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, CLIPTextModel
 
 from renderer.attention import Injection, KeyframePass, share_attention
 from renderer.errors import ModelError
-from renderer.model import ModelSpec
+from renderer.model import ModelSpec, located
 
 
 class Network:
@@ -27,23 +27,24 @@ class Network:
         options = {"torch_dtype": dtype, "use_safetensors": True, "low_cpu_mem_usage": False}
         for library in (transformers, diffusers):
             library.utils.logging.disable_progress_bar()
+        base = located(spec.base)
         try:
-            self.unet = UNet2DConditionModel.from_pretrained(spec.base, subfolder="unet", **options)
+            self.unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet", **options)
             self.controlnet = (
                 ControlNetModel.from_pretrained(spec.controlnet, **options)
                 if spec.controlnet
-                else ControlNetModel.from_pretrained(spec.base, subfolder="controlnet", **options)
+                else ControlNetModel.from_pretrained(base, subfolder="controlnet", **options)
             )
-            self.vae = AutoencoderKL.from_pretrained(spec.base, subfolder="vae", **options)
+            self.vae = AutoencoderKL.from_pretrained(base, subfolder="vae", **options)
             self.text_encoder = CLIPTextModel.from_pretrained(
-                spec.base, subfolder="text_encoder", dtype=dtype, use_safetensors=True
+                base, subfolder="text_encoder", dtype=dtype, use_safetensors=True
             )
             # A folder's tokenizer is opened as a folder: some versions look up a subfolder on the hub only.
-            folder = Path(spec.base) / "tokenizer"
+            folder = Path(base) / "tokenizer"
             self.tokenizer = (
                 AutoTokenizer.from_pretrained(folder)
                 if folder.is_dir()
-                else AutoTokenizer.from_pretrained(spec.base, subfolder="tokenizer")
+                else AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
             )
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

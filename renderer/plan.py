@@ -1,6 +1,7 @@
 """A render, resolved: every number that the pixels depend on, decided once on the driver and sent to whoever computes."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from renderer.builtin import BUILTIN
 from renderer.camera import Camera, camera_path
 from renderer.config import RenderConfig, SceneConfig
 from renderer.errors import ConfigError
@@ -140,6 +142,14 @@ def make_plan(
         pictures=folder.resolve() / "frames",
     )
     return replace(plan, stage=shared.resolve() / stage_name(plan)) if shared else plan, scene
+
+
+def portable(plan: Plan) -> Plan:
+    """The plan for processes with another working folder: the scene's path is absolute."""
+    scene = plan.config.scene
+    if scene.name in BUILTIN or not os.path.exists(scene.name):
+        return plan
+    return replace(plan, config=replace(plan.config, scene=replace(scene, name=os.path.abspath(scene.name))))
 
 
 def feature_layers(spec: ModelSpec, layers: str) -> tuple[tuple[int, int], ...]:
