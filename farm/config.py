@@ -57,10 +57,11 @@ class RemoteConfig:
 
 @dataclass(kw_only=True)
 class NotifyConfig:
-    """Who hears, as JSON, of a render that has failed and of the end of all."""
+    """Who hears, as JSON, of a render that has failed and of the end of all; and who reads how far it is."""
 
     url: str | None = key(None, "http(s) address to POST to when a render fails and when all have ended")
     command: str | None = key(None, "shell command that gets the same on stdin")
+    openjd: bool = key(False, "also Open Job Description's progress lines on stdout, as AWS Deadline Cloud reads them")
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from farm import policy
+from farm import gauges, policy
 from farm.broker import Access, Standing
 from farm.config import FarmConfig
 from farm.crew import ARRIVAL, Crew, Seat
@@ -261,6 +261,7 @@ class Farm:
         if task.call.render in self.logs and seat.address:
             who, seconds = f"{seat.address['node']} pid {seat.address['pid']}", time.monotonic() - seat.since
             failed = f"  failed: {type(cause).__name__}: {one_line(cause)}" if cause else ""
+            gauges.call_ended(task.method, task.arguments, time.monotonic() - seat.since, cause is not None)
             self.logs[task.call.render](f"{task.method} {task.position}  {seconds:.3f} s  {who}{failed}")
 
     def answer(self, number: int, task: Task, value: Any) -> None:
@@ -301,6 +302,8 @@ class Farm:
         """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
         workers that do not come: a cluster may be full."""
         now = time.monotonic()
+        features = sum(made.size for made in self.features.passes.values() if made.admitted)
+        gauges.farm_stands(sum(seat.address is not None for seat in self.seats), features)
         self.features.remind()
         self.crew.inquire()
         for number, seat in enumerate(self.seats):

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from farm import records
+from farm import gauges, records
 from farm.broker import Standing
 from farm.config import SubmitConfig
 from farm.letterbox import Letterbox
 from farm.notify import Notifier
+from farm.openjd import OpenJobLines
 from farm.page import Page
 from farm.progress import Screen
 from farm.records import State
@@ -55,7 +56,8 @@ class Watch:
         self.standing = Standing(config.farm.priority)
         self.going = threading.Event()
         self.going.set()
-        self.screen, self.page = Screen(self.current), Page(folder, self.current)
+        screen = OpenJobLines if config.notify.openjd else Screen
+        self.screen, self.page = screen(self.current), Page(folder, self.current)
         self.letterbox = Letterbox(folder, self.obey)
         self.notifier = Notifier(config.notify, self.screen.note)
 
@@ -71,6 +73,7 @@ class Watch:
                 manifest = read_manifest(Path(config.output.dir))
         with self.writing:
             self.rows[name] = records.row(name, state, config, manifest, error)
+            gauges.renders_stand(row["state"] for row in self.current())
             if state == "rendering" and not self.begun:
                 self.begin()
             if self.table:

@@ -140,3 +140,52 @@ def test_hosts_that_have_only_ray_and_the_dependencies(tmp_path):
         assert line.startswith("error: farm=cluster: ")
         assert word in line
     assert sorted(said["ls"]) == ["cluster", "inline", "toy.obj"]
+
+
+SCRAPE = """
+import sys, time, urllib.request
+from pathlib import Path
+from farm import gauges, submit
+from farm.dispatcher import Farm
+
+def scrape(farm):
+    import ray
+    gauges.call_ended("predict", (), 0.5, failed=True)
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    until = time.monotonic() + 60
+    while "ray_farm_renders" not in (text := urllib.request.urlopen(address, timeout=10).read().decode()):
+        assert time.monotonic() < until
+        time.sleep(1)
+    time.sleep(11)  # the slowest of Ray's intervals
+    Path(sys.argv[1]).write_text(urllib.request.urlopen(address, timeout=10).read().decode())
+    close(farm)
+
+close, Farm.close = Farm.close, scrape
+sys.exit(submit.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.long
+def test_prometheus_reads_how_the_farm_stands(tmp_path):
+    """From the port that Ray's agent opens on each node; it comes with ray[default]."""
+    pytest.importorskip("opentelemetry.exporter.prometheus")
+    given = [
+        "scene=flag",
+        "prompt=a tin toy",
+        "frames=3",
+        "resolution=64",
+        "steps=2",
+        "farm.workers=2",
+        "farm.threads=1",
+    ]
+    command = [sys.executable, "-c", SCRAPE, tmp_path / "metrics", *given, f"output={tmp_path / 'out'}"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    lines = [line for line in (tmp_path / "metrics").read_text().splitlines() if line.startswith("ray_farm_")]
+    values = {line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in lines}
+    assert values["ray_farm_frames_finished_total"] == 3
+    assert values["ray_farm_workers"] == 2
+    assert values["ray_farm_calls_failed_total"] == 1
+    assert values["ray_farm_feature_bytes"] >= 0
+    assert any('method="predict"' in line and line.startswith("ray_farm_call_seconds_count") for line in lines)
+    assert [line.endswith(" 1.0") for line in lines if 'state="rendering"' in line] == [True]
