@@ -17,26 +17,34 @@ from renderer.errors import ConfigError
 from renderer.manifest import new_manifest
 
 ROOT = Path(__file__).parents[2]
-LISTENERS = """
-from farm.config import FarmConfig
-from farm.machine import start_ray, stop_ray
-start_ray(FarmConfig(workers=1, threads=1))
-import os, psutil, ray  # psutil comes with Ray
-ray.get(ray.remote(lambda: None).remote())
-family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-found = [c.laddr.ip for process in family for c in process.net_connections("inet") if c.status == "LISTEN"]
-print(*found, os.environ["RAY_AUTH_MODE"])
-stop_ray()
+SMALL = ["scene=flag", "prompt=a tin toy", "frames=3", "resolution=64", "steps=2", "farm.workers=2", "farm.threads=1"]
+
+# The command line up to where Ray has started, and then a look at it instead of a render.
+LISTEN = """
+import os, sys
+from farm import submit, workshop
+
+def look(config):
+    start(config)
+    import psutil, ray  # psutil comes with Ray
+    ray.get(ray.remote(lambda: None).remote())
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = [c.laddr.ip for process in family for c in process.net_connections("inet") if c.status == "LISTEN"]
+    print("listening", *found, os.environ["RAY_AUTH_MODE"])
+    sys.exit(0)
+
+start, workshop.start_ray = workshop.start_ray, look
+submit.main(sys.argv[1:])
 """
 
 
-def test_a_local_farm_listens_on_the_loopback_interface_alone_and_wants_a_token():
+def test_a_local_farm_listens_on_the_loopback_interface_alone_and_wants_a_token(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENERS], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    *addresses, mode = done.stdout.split()
-    assert len(addresses) > 3, done.stderr
+    command = [sys.executable, "-c", LISTEN, *SMALL, f"output={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    _, *addresses, mode = next(line for line in done.stdout.splitlines() if line.startswith("listening")).split()
+    assert len(addresses) > 3
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
     assert mode == "token"
 
