@@ -24,6 +24,7 @@ def join(farm: FarmConfig, environment: dict[str, str], options: dict[str, Any])
         # Ray presents a token by itself only where it finds the cluster by itself.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
+    from ray.exceptions import RayError
 
     code = Path(__file__).parents[1]
     asked = parse_runtime_env(farm.runtime_env or "{}")
