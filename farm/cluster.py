@@ -45,8 +45,12 @@ def join(farm: FarmConfig, environment: dict[str, str], options: dict[str, Any])
         RuntimeError,
         ValueError,
         TypeError,
-    ) as error:  # other versions of Ray or Python; a runtime_env that cannot be
-        raise ConfigError(f"farm=cluster: the cluster at {address} cannot be joined: {one_line(error)}") from error
+        RayError,
+    ) as error:  # no node, another Ray, a runtime_env that cannot be
+        raise ConfigError(
+            f"farm=cluster: the cluster at {address} cannot be joined: {one_line(error)} (from a machine that is no node of it, "
+            "use `ray job submit`; see docs/cluster.md)"
+        ) from error
 
 
 def has_token() -> bool:
