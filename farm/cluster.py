@@ -38,19 +38,16 @@ def join(farm: FarmConfig, environment: dict[str, str], options: dict[str, Any])
         ray.init(address, runtime_env=runtime_env, **options)
     except ConnectionError as error:
         raise ConfigError(
-            f"farm=cluster: no Ray cluster answers at {address}; start one with `ray start --head`, "
-            "give ray.address=HOST:PORT, put the cluster's token into ~/.ray/auth_token, or use farm=local"
+            f"farm=cluster: no Ray cluster answers at {address}; expected one of which this machine is a node (`ray start`), its "
+            "token in ~/.ray/auth_token, and ray.address=HOST:PORT; elsewhere use `ray job submit` (docs/cluster.md) or farm=local"
         ) from error
     except (
         RuntimeError,
         ValueError,
         TypeError,
         RayError,
-    ) as error:  # no node, another Ray, a runtime_env that cannot be
-        raise ConfigError(
-            f"farm=cluster: the cluster at {address} cannot be joined: {one_line(error)} (from a machine that is no node of it, "
-            "use `ray job submit`; see docs/cluster.md)"
-        ) from error
+    ) as error:  # another Ray, a runtime_env that cannot be
+        raise ConfigError(f"farm=cluster: the cluster at {address} cannot be joined: {one_line(error)}") from error
 
 
 def has_token() -> bool:
