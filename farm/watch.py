@@ -14,7 +14,7 @@ from farm.broker import Standing
 from farm.config import SubmitConfig
 from farm.letterbox import Letterbox
 from farm.notify import Notifier
-from farm.openjd import OpenJobLines
+from farm.openjob import OpenJobLines
 from farm.page import Page
 from farm.progress import Screen
 from farm.records import State

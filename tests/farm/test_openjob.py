@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from farm.command import configure, renders
-from farm.openjd import OpenJobLines
+from farm.openjob import OpenJobLines
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = yaml.safe_load((ROOT / "jobs" / "cluster" / "openjd.yaml").read_text())
