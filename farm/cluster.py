@@ -20,9 +20,6 @@ def join(farm: FarmConfig, environment: dict[str, str], options: dict[str, Any])
     environment: variables of the workers. options: of ray.init. Raises ConfigError where no cluster answers or it wants another
     Ray.
     """
-    if has_token():
-        # Ray presents a token by itself only where it finds the cluster by itself.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     from ray.exceptions import RayError
 
@@ -50,10 +47,12 @@ def join(farm: FarmConfig, environment: dict[str, str], options: dict[str, Any])
         raise ConfigError(f"farm=cluster: the cluster at {address} cannot be joined: {one_line(error)}") from error
 
 
-def has_token() -> bool:
-    """Is there a token for Ray clusters, where Ray looks for it?"""
+def present_token() -> None:
+    """Have Ray, when it is first imported, present the token that lies where it looks for one. By itself it does so only where it
+    finds the cluster by itself."""
     named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return named or (Path.home() / ".ray" / "auth_token").exists()
+    if named or (Path.home() / ".ray" / "auth_token").exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def gpus() -> list[str]:

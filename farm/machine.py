@@ -83,6 +83,8 @@ def start_ray(farm: FarmConfig) -> None:
     # this machine inherits that.
     environment = {"OMP_NUM_THREADS": "1"}
     os.environ |= environment
+    if farm.name == "cluster":
+        cluster.present_token()
     give_memory_back()
     import ray
 

@@ -101,6 +101,7 @@ COMMANDS = """
 run() {{ name=$1; shift; {python} {submit} prompt="a tin toy" resolution=64 frames=4 steps=2 chunk=2 farm.threads=1 "$@" \
     >/dev/null 2>{out}/$name.txt; echo $? >>{out}/$name.txt; }}
 cd {shared}
+unset RAY_AUTH_MODE  # the token is enough
 run inline scene=toy.obj output=inline farm=inline
 run cluster scene=toy.obj output=cluster ray.address=10.99.0.1:6379 'ray.runtime_env={{env_vars: {{A: b}}}}'
 run scene scene={private}/toy.obj output=scene ray.address=10.99.0.1:6379
