@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ def find_machine(config: SubmitConfig) -> Machine:
         gpus, cpus = cluster.gpus(), cluster.cpus()
     else:
         gpus, cpus = local_gpus(), os.cpu_count() or 1
-        # Read when Ray is first imported: all of it then listens on the loopback interface alone, as it does on desktops.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        if farm.name == "local" and "ray" not in sys.modules:
+            # Read when Ray is first imported: all of it then listens on the loopback interface alone, as it does on desktops.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if wanted == "cuda" and not gpus:
         raise ConfigError("model.device=cuda: there is no CUDA GPU here; use model.device=cpu or auto")
     if gpus and wanted != "cpu":
