@@ -17,6 +17,8 @@ from renderer.errors import ConfigError
 from renderer.manifest import new_manifest
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.xdist_group("ray")
 SMALL = ["scene=flag", "prompt=a tin toy", "frames=3", "resolution=64", "steps=2", "farm.workers=2", "farm.threads=1"]
 
 # The command line up to where Ray has started, and then a look at it instead of a render.
