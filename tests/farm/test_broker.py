@@ -65,6 +65,7 @@ def is_gone(pid):
     return False
 
 
+@pytest.mark.long
 def test_a_pause_frees_the_workers_and_the_more_urgent_gets_them_first(cluster, small, tmp_path, monkeypatch):
     monkeypatch.setattr(broker, "INTERVAL", 0.2)
     plan, _ = make_plan(small(frames=6, chunk=1, steps=12), tmp_path, "cpu", threads=1)

@@ -54,6 +54,7 @@ def undisturbed(small, tmp_path_factory):
     return render(small(), tmp_path_factory.mktemp("inline"), name="inline")
 
 
+@pytest.mark.long
 def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
     assert render(small(), tmp_path, name="local", workers=1) == undisturbed
     assert len(set(undisturbed)) == 5
@@ -63,7 +64,7 @@ def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
     assert not ray.is_initialized()
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("blow", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)])
 def test_a_worker_that_dies_or_hangs_changes_nothing(small, undisturbed, tmp_path, blow):
     """Two workers; one is stopped while it denoises, as a person would: by the pid that status.json names."""
     config, killed = small(), []
