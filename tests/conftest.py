@@ -23,6 +23,7 @@ PER_FRAME = MethodConfig(name="per_frame", keyframes=0, adain_until=0.0, paint=0
 PAPER = MethodConfig(name="paper", keyframes=2, choose="random", alpha=0.6, unify="fill+mean", paint=0)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Where tests run side by side, those that start Ray follow one another, and a file's tests share their fixtures."""
     for item in items:
