@@ -38,12 +38,7 @@ def join(farm: FarmConfig, environment: dict[str, str], options: dict[str, Any])
             f"farm=cluster: no Ray cluster answers at {address}; expected one of which this machine is a node (`ray start`), its "
             "token in ~/.ray/auth_token, and ray.address=HOST:PORT; elsewhere use `ray job submit` (docs/cluster.md) or farm=local"
         ) from error
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        RayError,
-    ) as error:  # another Ray, a runtime_env that cannot be
+    except (RuntimeError, ValueError, TypeError, RayError) as error:  # another Ray, a runtime_env that cannot be
         raise ConfigError(f"farm=cluster: the cluster at {address} cannot be joined: {one_line(error)}") from error
 
 

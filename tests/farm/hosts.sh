@@ -23,5 +23,10 @@ for number in 2 3; do
     until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
     ip link add host$number type veth peer name eth0 netns $!; ip link set host$number master br0 up
 done
-until [ "$(ray status --address=10.99.0.1:6379 2>/dev/null | grep -c '^ 1 node_')" -ge 3 ]; do sleep 0.5; done
+tries=0
+until [ "$(ray status --address=10.99.0.1:6379 2>/dev/null | grep -c '^ 1 node_')" -ge 3 ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 60 ] || { echo "the nodes have not come up; see $temp" >&2; exit 1; }
+    sleep 0.5
+done
 "$@"
