@@ -5,7 +5,9 @@ import errno
 import gc
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from renderer.frames import FrameRenderer
 
 # What grows with the number of frames that a method is given, and where these frames and their latents stand among its arguments.
 SETTINGS = {"predict": ("chunk", 1), "decode": ("chunk", 0), "keyframe_features": ("method.keyframes", 1)}
-# The last is all that oneDNN, which computes torch's convolutions on a CPU, has to say.
-WORDS = ("out of memory", "allocate memory", "ALLOC_FAILED", "could not create a primitive")
+# The last but one is all that oneDNN, which computes torch's convolutions on a CPU, has to say.
+WORDS = ("out of memory", "allocate memory", "ALLOC_FAILED", "could not create a primitive", "can't start new thread")
 
 
 def out_of_memory(error: BaseException | None) -> bool:
@@ -38,16 +40,30 @@ def within_memory(resolve: Callable[[], tuple[FrameRenderer, Sequence]], free: C
 
     resolve: the renderer and the method's arguments. Raises OutOfMemoryError, which says what would fit, where that does not help.
     """
-    for _ in range(2):
+
+    def attempt() -> Any:
+        renderer, given = resolve()
+        return getattr(renderer, method)(*given)
+
+    for call in (attempt, lambda: in_new_thread(attempt)):
         try:
-            renderer, given = resolve()
-            return getattr(renderer, method)(*given)
+            return call()
         except Exception as error:
             if not out_of_memory(error):
                 raise
         free()
         give_back()
     raise OutOfMemoryError(f"{method} needs more memory than there is: {advice(*resolve(), method)}")
+
+
+def in_new_thread(call: Callable[[], Any]) -> Any:
+    """What the call returns or raises, from a thread of its own.
+
+    A thread in which oneDNN was refused memory for the code it generates gets none made from then on, however much is free by
+    then: Xbyak, its assembler, keeps its first error per thread.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
 
 
 def give_back() -> None:
@@ -82,7 +98,7 @@ def fits(renderer: FrameRenderer, method: str, at: int, arguments: Sequence, num
     with tempfile.TemporaryDirectory() as pictures:
         plan = replace(renderer.plan, config=config, pictures=Path(pictures))
         try:
-            getattr(FrameRenderer(plan, renderer.networks, renderer), method)(*fewer)
+            in_new_thread(partial(getattr(FrameRenderer(plan, renderer.networks, renderer), method), *fewer))
         except Exception as error:
             if not out_of_memory(error):
                 raise
