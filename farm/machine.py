@@ -1,7 +1,5 @@
 """What there is to compute on, and starting and ending Ray on it."""
 
-import contextlib
-import ctypes
 import os
 import re
 import sys
@@ -12,8 +10,7 @@ from typing import Any
 from farm import cluster
 from farm.config import FarmConfig, SubmitConfig
 from renderer.errors import ConfigError
-
-M_MMAP_THRESHOLD = -3  # malloc.h
+from renderer.heap import give_memory_back
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,6 @@ def cpu_name() -> str:
 def cluster_workers(farm: FarmConfig, machine: Machine) -> int:
     """How many workers of this kind the whole cluster has room for."""
     return len(cluster.gpus()) if machine.device == "cuda" else max(1, cluster.cpus() // farm.threads)
-
-
-def give_memory_back() -> None:
-    """Have the C library return large blocks to the system as soon as they are freed. It would keep them, in pieces, and a driver
-    that holds the latents of a long clip would take twice their memory. Not for a process that computes: there it costs time."""
-    with contextlib.suppress(AttributeError, OSError):  # only glibc has it, and only glibc needs it
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 128 * 1024)
 
 
 def start_ray(farm: FarmConfig) -> None:

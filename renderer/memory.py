@@ -1,6 +1,5 @@
 """Out of memory: how to know it, and how to say which chunk would have fitted."""
 
-import ctypes
 import errno
 import gc
 import tempfile
@@ -15,6 +14,7 @@ import torch
 
 from renderer.errors import OutOfMemoryError
 from renderer.frames import FrameRenderer
+from renderer.heap import give_memory_back
 
 # What grows with the number of frames that a method is given, and where these frames and their latents stand among its arguments.
 SETTINGS = {"predict": ("chunk", 1), "decode": ("chunk", 0), "keyframe_features": ("method.keyframes", 1)}
@@ -52,7 +52,7 @@ def within_memory(resolve: Callable[[], tuple[FrameRenderer, Sequence]], free: C
             if not out_of_memory(error):
                 raise
         free()
-        give_back()
+        free_unheld()
     raise OutOfMemoryError(f"{method} needs more memory than there is: {advice(*resolve(), method)}")
 
 
@@ -66,14 +66,12 @@ def in_new_thread(call: Callable[[], Any]) -> Any:
         return thread.submit(call).result()
 
 
-def give_back() -> None:
+def free_unheld() -> None:
     """Free what nobody holds any more: cycles, the CUDA allocator's blocks, and the C library's where it can."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_memory_back()
 
 
 def advice(renderer: FrameRenderer, arguments: Sequence, method: str) -> str:
@@ -91,7 +89,7 @@ def advice(renderer: FrameRenderer, arguments: Sequence, method: str) -> str:
 
 def fits(renderer: FrameRenderer, method: str, at: int, arguments: Sequence, number: int) -> bool:
     """Can the method be called with so many frames? Leaves nothing behind."""
-    give_back()
+    free_unheld()
     frames, latents = arguments[at : at + 2]
     fewer = [*arguments[:at], frames[:number], latents[:number], *arguments[at + 2 :]]
     config = replace(renderer.plan.config, chunk=number)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import QUIET
 
-from farm.machine import give_memory_back
+from renderer.heap import give_memory_back
 from renderer.manifest import Books, new_manifest
 from renderer.plan import make_plan
 from renderer.render import denoise
