@@ -7,7 +7,7 @@ if [ "$1" = node ]; then
     until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
     ip link set lo up; ip address add "$address/24" dev eth0; ip link set eth0 up
     for folder in "$@"; do mount -t tmpfs tmpfs "$folder"; done
-    cd /
+    cd "$folder"  # the last of them: nothing to import there
     exec env -u PYTHONPATH ray start --block --address=10.99.0.1:6379 --node-ip-address="$address" --num-cpus=1 \
         --object-store-memory=100000000
 fi

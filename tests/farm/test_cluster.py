@@ -129,7 +129,7 @@ def test_hosts_that_have_only_ray_and_the_dependencies(tmp_path):
     submit = ROOT / "farm" / "submit.py"
     script = COMMANDS.format(python=sys.executable, submit=submit, shared=shared, private=private, out=out)
     ask = [sys.executable, "-c", "import farm; print(farm.__path__[0])"]
-    elsewhere = Path(subprocess.run(ask, cwd="/", capture_output=True, text=True, check=True).stdout.strip()).parent
+    elsewhere = Path(subprocess.run(ask, cwd=out, capture_output=True, text=True, check=True).stdout.strip()).parent
     hidden = [str(folder) for root in {ROOT, elsewhere} for folder in (root / "farm", root / "renderer")]
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
