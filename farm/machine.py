@@ -9,6 +9,7 @@ from typing import Any
 
 from farm import cluster
 from farm.config import FarmConfig, SubmitConfig
+from renderer.cache import SHARED
 from renderer.errors import ConfigError
 from renderer.heap import give_memory_back
 
@@ -73,7 +74,7 @@ def start_ray(farm: FarmConfig) -> None:
     """Start Ray on this machine, or join a running cluster; nothing happens where that is done already."""
     # The render tells torch its number of threads, as it shows in the pixels; nothing else should start any. What Ray starts on
     # this machine inherits that.
-    environment = {"OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": "1"} | {name: os.environ[name] for name in (SHARED,) if name in os.environ}
     os.environ |= environment
     if farm.name == "cluster":
         cluster.present_token()

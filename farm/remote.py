@@ -6,8 +6,10 @@ fsspec speaks the protocols. Endpoints and credentials come from where each of t
 
 import functools
 import hashlib
+import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from farm.config import is_uri, show, suggest
+from renderer.cache import SHARED
 from renderer.errors import ConfigError, SceneError, UserError
 from renderer.files import cache_folder
 
@@ -183,6 +186,27 @@ def cached(fs: AbstractFileSystem, uri: str, files: Infos, most: int) -> Path:
     if not folder.is_dir():
         download(fs, files, folder, most)
     return folder
+
+
+@functools.cache
+def check_cache() -> None:
+    """Do without the cache that machines share where it cannot be written, and say so. Raises ConfigError where it is no URI."""
+    place = os.environ.get(SHARED)
+    if not place:
+        return
+    if not is_uri(place):
+        raise ConfigError(
+            f"{SHARED}={place}: expected a URI such as s3://bucket/cache (a folder goes into XDG_CACHE_HOME)"
+        )
+    fs, path = connect(place)
+    try:
+        fs.pipe_file(f"{path.rstrip('/')}/.writable", b"")
+    except Exception as error:
+        print(
+            f"warning: {SHARED}={show(place)} cannot be written ({reason(error)}): this time without it",
+            file=sys.stderr,
+        )
+        del os.environ[SHARED]
 
 
 # --- what outputs are called ---

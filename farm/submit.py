@@ -61,6 +61,7 @@ def prepare(overrides: Sequence[str], subfolder: str | None = None) -> SubmitCon
     validate(config)
     output = config.output.dir or default_folder(config, NOW, sweep=subfolder is not None)
     folder = remote.local(output) / (subfolder or "")
+    remote.check_cache()
     remote.scene(config.scene.name, config.remote.limit)
     return dataclasses.replace(config, output=dataclasses.replace(config.output, dir=str(folder)))
 

@@ -1,15 +1,15 @@
 """UV atlases that are charts: every surface point has one place in its object's atlas, and every place one surface point."""
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from renderer.files import atomic, cache_folder
+from renderer.cache import kept
 from renderer.gbuffer import Geometry
 from renderer.scene import Object, Scene
 
@@ -103,19 +103,17 @@ def is_chart(corner_uv: NDArray[np.floating], corners: NDArray[np.floating]) -> 
 def unwrap(positions: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArray[np.float32]:
     """Charts by xatlas for a mesh in its rest pose, cached by content. positions [V, 3], faces [T, 3] → corner UVs [T, 3, 2]."""
     digest = hashlib.sha256(positions.astype(np.float32).tobytes() + faces.astype(np.int32).tobytes()).hexdigest()
-    cached = cache_folder() / "atlas" / f"{digest}.npy"
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        return np.load(cached)
+    return kept(f"atlas/{digest}.f32", (len(faces), 3, 2), partial(parametrize, positions, faces))
+
+
+def parametrize(positions: NDArray[np.floating], faces: NDArray[np.integer]) -> NDArray[np.float32]:
+    """As `unwrap`, without a cache."""
     import xatlas
 
     # Files split vertices at every seam and hard edge; charts should follow the surface, so weld by position first.
     welded, inverse = np.unique(positions.astype(np.float32), axis=0, return_inverse=True)
     _, indices, uvs = xatlas.parametrize(welded, inverse.reshape(-1)[faces].astype(np.uint32))
-    corner_uv = np.asarray(uvs, np.float32)[np.asarray(indices)]
-    # A cache that cannot be written only costs time.
-    with contextlib.suppress(OSError), atomic(cached) as part, open(part, "wb") as file:
-        np.save(file, corner_uv)
-    return corner_uv
+    return np.asarray(uvs, np.float32)[np.asarray(indices)]
 
 
 def atlas(obj: Object, positions: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm import remote, submit
+from renderer import atlas
 from renderer.config import SceneConfig
 from renderer.errors import ConfigError, SceneError
 from renderer.load import content_hash, load_scene
@@ -170,6 +172,69 @@ def test_what_does_not_end_is_not_waited_for(machine):
         scene(f"{server}/endless.glb")
     assert sum(sizes) < 2**26
     assert not [path for path in (machine("here") / "scenes").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def shared(store, monkeypatch):
+    """A cache at a URI that all machines share."""
+    monkeypatch.setenv("FARM_CACHE", "s3://bucket/cache/")
+    remote.check_cache.cache_clear()
+    yield store
+    remote.check_cache.cache_clear()
+
+
+def test_charts_are_made_once_for_all_machines(shared, tmp_path, monkeypatch):
+    import xatlas
+
+    made, parametrize = [], xatlas.parametrize
+    monkeypatch.setattr(xatlas, "parametrize", lambda *mesh: made.append(1) or parametrize(*mesh))
+    points, faces = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.5]]), np.array([[0, 1, 2], [0, 2, 3]])
+
+    def unwrapped(machine):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        return atlas.unwrap(points, faces)
+
+    first = unwrapped("one")
+    (file,) = shared.files.ls("bucket/cache/atlas", detail=False)
+    asked = len(shared.asked)
+    for machine in ("one", "two", "two"):
+        assert np.array_equal(unwrapped(machine), first)
+    assert len(made) == 1
+    assert len(shared.asked) == asked + 1, "who has it does not ask"
+    whole = shared.files.cat_file(file)
+    for number, damage in enumerate((b"", whole[:-4], whole + b"more", b"\xff" * len(whole))):
+        shared.files.pipe_file(file, damage)
+        assert np.array_equal(unwrapped(f"damaged {number}"), first)
+        assert len(made) == 2 + number
+        assert shared.files.cat_file(file) == whole
+    shared.stop()
+    try:
+        assert np.array_equal(unwrapped("alone"), first)
+    finally:
+        shared.start()
+
+
+def test_a_cache_at_a_uri_is_tried_before_anything_starts(shared, monkeypatch, capsys):
+    given = ["scene.name=flag", "prompt=a tin toy"]
+    assert submit.prepare(given).prompt == "a tin toy"
+    assert capsys.readouterr().err == ""
+    assert shared.files.exists("bucket/cache/.writable")
+    for place, said in (("s3://no-such-bucket/cache", "cannot be written"), ("s4://bucket/cache", "s3")):
+        monkeypatch.setenv("FARM_CACHE", place)
+        remote.check_cache.cache_clear()
+        if place.startswith("s3"):
+            submit.prepare(given)
+            submit.prepare(given)
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"warning: FARM_CACHE={place} {said}")
+            assert "FARM_CACHE" not in os.environ
+        else:
+            with pytest.raises(ConfigError, match=said):
+                submit.prepare(given)
+    monkeypatch.setenv("FARM_CACHE", "/a/folder")
+    remote.check_cache.cache_clear()
+    with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
+        submit.prepare(given)
 
 
 @given(st.lists(st.text("ab-.:%é ", min_size=1).filter(lambda part: part not in (".", "..")), min_size=1, max_size=4))

@@ -139,9 +139,10 @@ def test_unwrap_is_cached_by_content_and_survives_a_broken_cache(tmp_path, monke
     unwrap(geometry.rest * 1.5, geometry.faces)
     assert len(calls) == 2, "another shape, another atlas"
 
-    files = list(cache_folder().rglob("*.npy"))
+    files = list(cache_folder().rglob("*.f32"))
     assert len(files) == 2
-    for damage in (b"", b"garbage", files[0].read_bytes()[:-7]):
+    whole = files[0].read_bytes()
+    for damage in (b"", b"garbage", whole[:-7], whole[:-4], b"\xff" * len(whole)):
         for file in files:
             file.write_bytes(damage)
         assert np.array_equal(unwrap(geometry.rest, geometry.faces), first)
