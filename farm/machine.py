@@ -74,7 +74,9 @@ def start_ray(farm: FarmConfig) -> None:
     """Start Ray on this machine, or join a running cluster; nothing happens where that is done already."""
     # The render tells torch its number of threads, as it shows in the pixels; nothing else should start any. What Ray starts on
     # this machine inherits that.
-    environment = {"OMP_NUM_THREADS": "1"} | {name: os.environ[name] for name in (SHARED,) if name in os.environ}
+    environment = {"OMP_NUM_THREADS": "1"}
+    if SHARED in os.environ:
+        environment[SHARED] = os.environ[SHARED]
     os.environ |= environment
     if farm.name == "cluster":
         cluster.present_token()

@@ -1,8 +1,10 @@
 """What takes long and comes out the same every time, made once: for this machine, and where FARM_CACHE names a URI, for all."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,24 +40,28 @@ def numbers(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return array
 
 
+def shared(name: str) -> tuple[Any, str] | None:
+    """The file system of the shared cache and the path there of what has this name; None where there is no such cache."""
+    place = os.environ.get(SHARED)
+    if not place:
+        return None
+    import fsspec
+
+    return fsspec.url_to_fs(f"{place.rstrip('/')}/{name}")
+
+
 def fetch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """The numbers that the shared cache has by this name."""
-    place = os.environ.get(SHARED)
-    if place:
-        import fsspec
-
-        with contextlib.suppress(Exception):  # every store has errors of its own
-            fs, path = fsspec.url_to_fs(f"{place.rstrip('/')}/{name}")
-            return numbers(fs.cat_file(path, end=4 * int(np.prod(shape)) + 1), shape)
+    with contextlib.suppress(Exception):  # every store has errors of its own
+        if found := shared(name):
+            fs, path = found
+            return numbers(fs.cat_file(path, end=4 * math.prod(shape) + 1), shape)
     return None
 
 
 def send(name: str, array: NDArray[np.float32]) -> None:
     """Have the shared cache keep an array."""
-    place = os.environ.get(SHARED)
-    if place:
-        import fsspec
-
-        with contextlib.suppress(Exception):
-            fs, path = fsspec.url_to_fs(f"{place.rstrip('/')}/{name}")
+    with contextlib.suppress(Exception):
+        if found := shared(name):
+            fs, path = found
             fs.pipe_file(path, array.astype("<f4").tobytes())

@@ -59,8 +59,8 @@ def within_memory(resolve: Callable[[], tuple[FrameRenderer, Sequence]], free: C
 def in_new_thread(call: Callable[[], Any]) -> Any:
     """What the call returns or raises, from a thread of its own.
 
-    A thread in which oneDNN was refused memory for the code it generates gets none made from then on, however much is free by
-    then: Xbyak, its assembler, keeps its first error per thread.
+    Where oneDNN was refused memory while it made a convolution, it makes no other in that thread, however much is free by then; in
+    another thread it does. Seen with torch 2.13 on Linux; tests/renderer/test_memory.py brings it about.
     """
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(call).result()

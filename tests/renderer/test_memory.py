@@ -1,11 +1,11 @@
-"""Memory that ends in one process, at a real limit."""
+"""Memory that ends in one process: a real limit, one line with the chunk that fits, and the process goes on."""
 
 import os
 import subprocess
 import sys
 
 ADVICE = """
-import resource, sys
+import re, resource, sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,9 @@ try:
     list(executor.run(plan, "predict", [call]))
 except OutOfMemoryError as error:
     print(error)
+    chunk = int(re.search("chunk=([0-9]+)", str(error))[1])
+((_, found),) = executor.run(replace(plan, config=replace(plan.config, chunk=chunk)), "predict", [call])
+assert found.isfinite().all()
 """
 
 # Blocks that malloc got back stay with the process: what it asks for in small pieces is there, what oneDNN maps is not.
