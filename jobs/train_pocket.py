@@ -11,7 +11,8 @@ gpus=1                  GPUs of this machine that train together
 images=120000           pictures to render (re-rendered at each start: faster than reading them)
 seed=1                  decides pictures and captions
 render_s=150            seconds for rendering: a slower GPU makes do with fewer pictures
-critic_s=40 judge_s=60 autoencoder_s=150 diffusion_s=600    seconds for each stage; its speed decides the steps
+critic_s=200 judge_s=210 autoencoder_s=250 diffusion_s=1200    seconds for each stage; its speed decides the steps;
+                        half of them are enough for gpus=2
 critic_steps=0 judge_steps=0 autoencoder_steps=0 diffusion_steps=0    fixed numbers of steps instead, if not 0
 batch=512               pictures to a step of diffusion, over all GPUs
 heldout=1024            pictures for the figures at the end
@@ -36,10 +37,10 @@ class Settings:
     images: int = 120_000
     render_s: float = 150
     seed: int = 1
-    critic_s: float = 40
-    judge_s: float = 60
-    autoencoder_s: float = 150
-    diffusion_s: float = 600
+    critic_s: float = 200
+    judge_s: float = 210
+    autoencoder_s: float = 250
+    diffusion_s: float = 1200
     critic_steps: int = 0
     judge_steps: int = 0
     autoencoder_steps: int = 0

@@ -72,9 +72,7 @@ class Judge:
         """Where a hero is seen in pictures uint8 [H, W, 3], bool [B, H, W]; None where there is no critic."""
         if self.critic is None:
             return None
-        images = scaled(pictures)
-        found = F.interpolate(self.critic(images)[0], size=images.shape[-2:], mode="bilinear") > 0
-        return found[:, 0].numpy()
+        return (self.critic(scaled(pictures))[0][:, 0] > 0).numpy()
 
 
 def scaled(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:

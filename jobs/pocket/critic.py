@@ -8,12 +8,13 @@ from jobs.pocket.dataset import Dataset, views
 from jobs.pocket.networks import Critic, placed
 from jobs.pocket.team import Team, cosine
 
-BATCH, RATE = 192, 2e-3
+BATCH, RATE = 96, 2e-3  # a GPU's share
 
 
-def train(team: Team, data: Dataset, seconds: float, steps: int = 0) -> Critic:
+def train(team: Team, data: Dataset, seconds: float, compile_model: bool = False, steps: int = 0) -> Critic:
     torch.manual_seed(11)
     critic: Critic = placed(Critic(), team.device)
+    run = torch.compile(critic) if compile_model else critic
     parameters: list[Tensor] = list(critic.parameters())
     optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=0.02)
     torch.manual_seed(100 + team.rank)
@@ -22,7 +23,7 @@ def train(team: Team, data: Dataset, seconds: float, steps: int = 0) -> Critic:
             group["lr"] = RATE * cosine(step, total)
         images, hero, wanted, _ = views(data, BATCH, smallest=1.0)
         with torch.autocast(team.device.type, dtype=torch.bfloat16):
-            mask, logits = critic(images.contiguous(memory_format=torch.channels_last))
+            mask, logits = run(images.contiguous(memory_format=torch.channels_last))
         loss = F.binary_cross_entropy_with_logits(mask.float(), hero.float()) + disagreement(mask, hero)
         for i, part in enumerate(logits):
             loss = loss + 0.5 * F.cross_entropy(part.float(), wanted[:, i])
@@ -42,7 +43,7 @@ def disagreement(mask: Tensor, hero: Tensor) -> Tensor:
 
 @torch.no_grad()
 def silhouettes(critic: Critic, images: Tensor) -> Tensor:
-    """Hero masks [B, 1, H/2, W/2] (bool) that the critic sees in images [B, 3, H, W] in [0, 1]."""
+    """Hero masks [B, 1, H, W] (bool) that the critic sees in images [B, 3, H, W] in [0, 1]."""
     return torch.cat([critic(part)[0] > 0 for part in images.split(64)])
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from jobs.pocket import lighting, shapes, world
 from jobs.pocket.captions import ENVIRONMENT_NAMES, LIGHT_NAMES, MATERIAL_NAMES, STYLE_NAMES, Labels, caption
@@ -22,7 +21,6 @@ PLAIN_STYLE, DAYLIGHT = 0.62, 0.5  # shares of pictures that are no painting, an
 ALIKE = (
     4  # pictures in a row of one material and style: what is told apart must be learnt from thousands of combinations
 )
-MASK_SCALE = 2
 NOISE = 0.04  # of the pictures that networks learn to see from, at most
 HARDLY = 0.02  # a hero that covers less of a window is not asked for its material
 UNASKED = -100  # a label that losses leave out
@@ -31,8 +29,8 @@ CAPTIONS = 3  # per picture
 
 @dataclass(frozen=True)
 class Dataset:
-    """images [N, 3, R, R] and control [N, 1, R, R] uint8, hero masks [N, 1, R/2, R/2] bool, labels [N, 7] in the
-    order of `Labels`."""
+    """images [N, 3, R, R] and control [N, 1, R, R] uint8, hero masks [N, 1, R, R] bool, labels [N, 7] in the order of
+    `Labels`."""
 
     images: Tensor
     control: Tensor
@@ -54,9 +52,9 @@ def views(data: Dataset, count: int, smallest: float = 0.625) -> tuple[Tensor, T
     side = data.images.shape[-1]
     eighth = side // 8
     window = int(torch.randint(round(smallest * 8), 9, ())) * eighth
-    y, x = (int(i) * MASK_SCALE for i in torch.randint((side - window) // MASK_SCALE + 1, (2,)))
-    inside = lambda of, scale: of[rows, :, y // scale : (y + window) // scale, x // scale : (x + window) // scale]  # noqa: E731
-    images, hero = inside(data.images, 1).float().div_(255), inside(data.hero, MASK_SCALE)
+    y, x = (int(i) for i in torch.randint(side - window + 1, (2,)))
+    images, hero = (of[rows, :, y : y + window, x : x + window] for of in (data.images, data.hero))
+    images = images.float().div_(255)
     if torch.rand(()) < 0.5:
         images, hero = images.flip(-1), hero.flip(-1)
     images = images + torch.randn_like(images) * NOISE * torch.rand(count, 1, 1, 1, device=images.device)
@@ -87,7 +85,7 @@ def render(
     heroes = shapes.sample(count, generator)
     images = torch.empty(count, 3, resolution, resolution, dtype=torch.uint8, device=device)
     control = torch.empty(count, 1, resolution, resolution, dtype=torch.uint8, device=device)
-    hero = torch.empty(count, 1, resolution // MASK_SCALE, resolution // MASK_SCALE, dtype=torch.bool, device=device)
+    hero = torch.empty(count, 1, resolution, resolution, dtype=torch.bool, device=device)
     labels = torch.empty(count, 7, dtype=torch.long, device=device)
     done = 0
     for start in range(0, count, batch):
@@ -104,7 +102,7 @@ def render(
         pictures = world.render(heroes[part], looks, environment, mood, generator, resolution)
         images[part] = (pictures.image * 255 + 0.5).to(torch.uint8)
         control[part] = (pictures.control * 255 + 0.5).to(torch.uint8)
-        hero[part] = F.avg_pool2d(pictures.hero, MASK_SCALE) > 0.5
+        hero[part] = pictures.hero > 0.5
         place = ENVIRONMENT_NAMES.index(environment), LIGHT_NAMES.index(mood)
         named = [(MATERIAL_NAMES.index(material), *place, STYLE_NAMES.index(style)) for material, style in looks]
         labels[part, :4] = torch.tensor(named, device=device).repeat_interleave(batch // len(looks), 0)

@@ -14,7 +14,7 @@ from jobs.pocket.team import Team, cosine
 BATCH, RATE = 512, 8e-4  # of all GPUs together
 EMPTY_PROMPT = 0.1  # share of captions dropped, for classifier-free guidance
 AVERAGE = 0.9985
-CHECKPOINT_EVERY = 500  # steps
+CHECKPOINT_EVERY = 1000  # steps
 # Signal-to-noise ratio above which a timestep counts less (min-SNR weighting): what is left there is invisible grain.
 SNR_LIMIT = 5.0
 
@@ -31,10 +31,10 @@ def train(
     """
     torch.manual_seed(1)
     model: Denoiser = networks.placed(Denoiser(vocabulary), team.device)
-    rate = RATE
+    rate = RATE * (batch / BATCH) ** 0.5
     if start is not None:
         model.load_state_dict(start)
-        rate = RATE / 2
+        rate /= 2
     average = copy.deepcopy(model).eval().requires_grad_(False)
     # The network runs in bfloat16 throughout, a third faster than under autocast; the float32 weights are the ones that learn.
     worker = copy.deepcopy(model).bfloat16() if team.device.type == "cuda" else model
@@ -81,10 +81,10 @@ def train(
         loss = (
             F.mse_loss(found.float(), target, reduction="none").mean((1, 2, 3)) * (SNR_LIMIT / plain).clamp(max=1)
         ).mean()
+        worker.zero_grad()
         loss.backward()
-        for learnt, used in zip(parameters, working, strict=True):
-            gradient, used.grad = used.grad, None
-            learnt.grad = gradient.float() if gradient is not None else None
+        if worker is not model:
+            hand_over_gradients(working, parameters)
         team.average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -95,6 +95,14 @@ def train(
         if step % 500 == 0:
             team.log(f"diffusion {step} loss {loss.item():.4f}")
     return average
+
+
+def hand_over_gradients(used: list[Tensor], learnt: list[Tensor]) -> None:
+    """Copy the gradients of some parameters to others of the same shapes, all at once: one by one took 7 ms of a step."""
+    pairs = [(u, p) for u, p in zip(used, learnt, strict=True) if u.grad is not None]
+    for _, p in pairs:
+        p.grad = p.grad if p.grad is not None else torch.empty_like(p)
+    torch._foreach_copy_([p.grad for _, p in pairs], [u.grad for u, _ in pairs])
 
 
 @torch.no_grad()

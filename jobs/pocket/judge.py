@@ -3,6 +3,7 @@ comparing prompts."""
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ BATCH, RATE = 512, 1.2e-3
 CONTRAST = 0.5  # weight of the contrast with whole captions beside the four questions
 PATCHES = 1.0  # weight of what every patch has to tell
 QUESTIONS = ("material", "environment", "light", "style")
+WORDINGS = 256  # ways in which all questions are put, drawn once: to spell and encode them takes longer than a step
 SHARPNESS = 60.0  # the scale of likeness is at most this
 
 
@@ -34,16 +36,36 @@ def answers(question: str, noun: str = "statue") -> list[list[list[str]]]:
     return [[_spelt(phrase) for phrase in group] for group in table.values()]
 
 
+def wordings(coder, count: int, rng: random.Random) -> tuple[Tensor, list[list[int]]]:
+    """All questions put in `count` random ways: token ids [count, prompts, L], and for each question how many prompts each
+    of its answers has. An answer that some phrase spells in every colour always has as many prompts."""
+    drawn, groups = [], [[max(map(len, phrases)) for phrases in answers(q)] for q in QUESTIONS]
+    for _ in range(count):
+        asked: list[str] = []
+        for question, sizes in zip(QUESTIONS, groups, strict=True):
+            for phrases, size in zip(answers(question, rng.choice(ANYTHING)), sizes, strict=True):
+                spelt = rng.choice(phrases)
+                asked += spelt * (size // len(spelt))
+        drawn.append(asked)
+    texts = sorted({prompt for asked in drawn for prompt in asked})
+    ids = dict(zip(texts, tokenizer.encode(coder, texts), strict=True))
+    return torch.tensor([[ids[prompt] for prompt in asked] for asked in drawn]), groups
+
+
+def shrunk(images: Tensor) -> Tensor:
+    """Pictures [B, C, H, W] in the judge's size."""
+    return F.interpolate(images, size=(networks.JUDGE_SIZE,) * 2, mode="area")
+
+
 def look(model: CLIPModel, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit embeddings [B, D], and the tokens [B, patches, W] of the patches row by row, of images [B, 3, H, W] in [0, 1]."""
-    small = F.interpolate(images, size=(networks.JUDGE_SIZE,) * 2, mode="area")
-    seen = model.vision_model(pixel_values=small * 2 - 1)
+    """Unit embeddings [B, D], and the tokens [B, patches, W] of the patches row by row, of shrunk images in [0, 1]."""
+    seen = model.vision_model(pixel_values=images * 2 - 1)
     return F.normalize(model.visual_projection(seen.pooler_output).float(), dim=-1), seen.last_hidden_state[:, 1:]
 
 
 def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
     """Unit embeddings [B, D] of images [B, 3, H, W] in [0, 1]."""
-    return look(model, images)[0]
+    return look(model, shrunk(images))[0]
 
 
 def embed_ids(model: CLIPModel, ids: Tensor) -> Tensor:
@@ -57,7 +79,18 @@ def score(likeness: Tensor, groups: Sequence[int]) -> Tensor:
 
     An answer is as likely as its prompts together: a picture of something red is no less of plastic for not being blue.
     """
-    return torch.stack([part.logsumexp(1) for part in likeness.split(list(groups), 1)], 1)
+    padded = F.pad(likeness, (0, 1), value=-torch.inf)
+    return padded[:, _members(tuple(groups), likeness.device)].logsumexp(2)
+
+
+@lru_cache
+def _members(groups: tuple[int, ...], device: torch.device) -> Tensor:
+    """The columns [groups, largest] of each group, filled up with the one after the last."""
+    first, rows = 0, []
+    for size in groups:
+        rows.append([*range(first, first + size), *[sum(groups)] * (max(groups) - size)])
+        first += size
+    return torch.tensor(rows, device=device)
 
 
 class PatchLabels(nn.Module):
@@ -78,32 +111,38 @@ class PatchLabels(nn.Module):
         return F.cross_entropy(self.head(tokens).float().flatten(0, 1), wanted.flatten())
 
 
-def train(team: Team, data: Dataset, ids: Tensor, coder, seconds: float, steps: int = 0) -> CLIPModel:
+def perceive(model: CLIPModel, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `look` finds in images and `embed_ids` in token ids."""
+    return *look(model, images), embed_ids(model, ids)
+
+
+def train(
+    team: Team, data: Dataset, ids: Tensor, coder, seconds: float, compile_model: bool = False, steps: int = 0
+) -> CLIPModel:
     """ids [N, captions, L] belong to the data's pictures."""
     torch.manual_seed(12)
     model = networks.judge(len(coder)).to(team.device)
+    run = torch.compile(perceive) if compile_model else perceive
+    questions, groups = wordings(coder, WORDINGS, random.Random(team.rank))
+    questions = questions.to(team.device)
     patches = PatchLabels(model.config.vision_config.hidden_size).to(team.device)
     parameters: list[Tensor] = [*model.parameters(), *patches.parameters()]
     optimizer = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.98), weight_decay=0.05)
     torch.manual_seed(200 + team.rank)
-    rng = random.Random(team.rank)
     for step, total in team.steps(seconds, steps):
         for group in optimizer.param_groups:
             group["lr"] = RATE * cosine(step, total)
         images, hero, wanted, rows = views(data, BATCH)
-        asked = [[rng.choice(phrases) for phrases in answers(q, rng.choice(ANYTHING))] for q in QUESTIONS]
-        prompts = tokenizer.encode(coder, [prompt for question in asked for phrase in question for prompt in phrase])
+        prompts = questions[torch.randint(len(questions), ())]
         captions = ids[rows, torch.randint(ids.shape[1], (BATCH,), device=team.device)].long()
         with torch.autocast(team.device.type, dtype=torch.bfloat16):
-            seen, tokens = look(model, images)
-            told = embed_ids(model, torch.cat([torch.tensor(prompts, device=team.device), captions]))
+            seen, tokens, told = run(model, shrunk(images), torch.cat([prompts, captions]))
             loss = PATCHES * patches(tokens, hero, data.labels[rows, 0], wanted[:, 1])
         scale = model.logit_scale.exp().clamp(max=SHARPNESS)
         likeness = scale * seen @ told.T
-        sizes = [[len(phrase) for phrase in question] for question in asked]
-        per_question = likeness[:, : len(prompts)].split([sum(s) for s in sizes], 1)
-        for i, (part, groups) in enumerate(zip(per_question, sizes, strict=True)):
-            loss = loss + F.cross_entropy(score(part, groups), wanted[:, i])
+        per_question = likeness[:, : len(prompts)].split([sum(sizes) for sizes in groups], 1)
+        for i, (part, sizes) in enumerate(zip(per_question, groups, strict=True)):
+            loss = loss + F.cross_entropy(score(part, sizes), wanted[:, i])
         pairs, same = likeness[:, len(prompts) :], torch.arange(BATCH, device=team.device)
         loss = loss + CONTRAST * (F.cross_entropy(pairs, same) + F.cross_entropy(pairs.T, same)) / 2
         optimizer.zero_grad()

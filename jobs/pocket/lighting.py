@@ -20,10 +20,14 @@ def moods(environment: str) -> tuple[str, ...]:
     return OUTDOORS if ENVIRONMENTS[environment].outdoors else INDOORS
 
 
+# Coloured and dim light hides what a hero is made of, from people as from networks.
+FILL = {"night": 0.3, "neon light": 0.35, "spotlight": 0.15, "storm": 0.15, "sunset": 0.2, "fog": 0.1}
+
+
 @dataclass(frozen=True)
 class Light:
     """Colours [B, 1, 3] from the zenith, the horizon, the ground, the sun and a second lamp; unit directions [B,
-    1, 3] to both."""
+    1, 3] to both; and the white light that comes from beside the camera onto heroes, as on a film set."""
 
     zenith: Tensor
     horizon: Tensor
@@ -32,6 +36,7 @@ class Light:
     to_sun: Tensor
     lamp: Tensor
     to_lamp: Tensor
+    fill: float
 
 
 def w(x: Tensor) -> Tensor:
@@ -86,6 +91,7 @@ def light(draws: Draws, place: Place, environment: Environment, mood: str, azimu
         toward(sun_azimuth, elevation),
         lamp,
         toward(lamp_azimuth, torch.full_like(elevation, 0.45)),
+        FILL.get(mood, 0.0),
     )
 
 
@@ -123,7 +129,10 @@ def shade(surface: Surface, normal: Tensor, ray: Tensor, lights: Light, shadow: 
     lamp = (n * lights.to_lamp).sum(-1).clamp(min=0)
     ambient = mix(lights.floor, 0.5 * (lights.zenith + lights.horizon), w(n[..., 1] * 0.5 + 0.5)) * 0.62 + 0.05
     matt = surface.albedo * (
-        ambient * w(occlusion) + lights.sun * w(sun) * 0.72 + lights.lamp * w(lamp * occlusion) * 0.7
+        ambient * w(occlusion)
+        + lights.sun * w(sun) * 0.72
+        + lights.lamp * w(lamp * occlusion) * 0.7
+        + lights.fill * w((0.35 + 0.65 * (-(ray * n).sum(-1)).clamp(0, 1)) * occlusion)
     )
     mirror_ray = ray - 2 * w((ray * n).sum(-1)) * n
     mirror = reflected(mirror_ray, lights)
@@ -133,6 +142,9 @@ def shade(surface: Surface, normal: Tensor, ray: Tensor, lights: Light, shadow: 
     metal = torch.as_tensor(surface.metal, device=n.device).expand(n.shape[:-1])
     colour = mix(matt, polished, w(metal))
     edge = (1 - facing) ** 3
+    # Outlines are darker before a bright place, and lit by it in a dark one.
+    bright = smoothstep(0.45, 0.85, lights.horizon.mean(-1, keepdim=True))
+    colour = mix(colour * (1 - 0.5 * bright * w(edge)), lights.horizon.clamp(min=0.3), 0.3 * (1 - bright) * w(edge))
     half = F.normalize(lights.to_sun - ray, dim=-1)
     highlight = (n * half).sum(-1).clamp(min=0) ** surface.shininess * shadow
     colour = (

@@ -122,14 +122,14 @@ def plates(p: Points) -> Surface:
 
 
 def marble(p: Points) -> Surface:
-    vein = (torch.sin((p.q[..., 0] + 0.8 * p.q[..., 1] + 0.5 * p.q[..., 2]) * 1.5 + fbm(p.q, 0.5) * 9)).abs()
-    grey = mix(p.rgb(0.42, 0.43, 0.47), p.rgb(0.93, 0.92, 0.9, 0.02), w(smoothstep(0.02, 0.3, vein)))
+    vein = (torch.sin((p.q[..., 0] + 0.8 * p.q[..., 1] + 0.5 * p.q[..., 2]) * 2.0 + fbm(p.q, 0.5) * 9)).abs()
+    grey = mix(p.rgb(0.3, 0.31, 0.36), p.rgb(0.93, 0.92, 0.9, 0.02), w(smoothstep(0.03, 0.28, vein)))
     return Surface(grey, gloss=0.3, shininess=60)
 
 
 def granite(p: Points) -> Surface:
     _, _, one = worley(p.q, 2.2)
-    speckle = 0.32 + 0.42 * one
+    speckle = 0.2 + 0.6 * one
     return Surface(p.rgb(0.95, 0.94, 0.93, 0.03) * w(speckle) * w(0.8 + 0.3 * fbm(p.q, 0.5)), gloss=0.03, shininess=8)
 
 
@@ -207,7 +207,7 @@ def tiger(p: Points) -> Surface:
 
 
 def cow(p: Points) -> Surface:
-    patch = smoothstep(0.5, 0.535, fbm(p.q, 0.42))
+    patch = smoothstep(0.5, 0.525, fbm(p.q, 0.65))
     return Surface(mix(p.rgb(0.94, 0.92, 0.88, 0.02), p.rgb(0.06, 0.05, 0.045), w(patch)), gloss=0.0, rim=0.08)
 
 
@@ -291,8 +291,10 @@ def crystal(p: Points) -> Surface:
 def origami(p: Points) -> Surface:
     near, second, one = worley(p.q, 0.5)
     crease = 1 - smoothstep(0.0, 0.05, second - near)
-    paper = p.rgb(0.97, 0.93, 0.82, 0.02) * w(0.62 + 0.38 * fract(one * 5.3))
-    return Surface(mix(paper, p.rgb(0.55, 0.5, 0.42), w(crease * 0.6)), gloss=0.0, normal=relief(p, one, 0.35))
+    # One side of the paper is white, the other coloured: folds show both.
+    front = smoothstep(0.55, 0.6, fract(one * 5.3))
+    paper = mix(p.rgb(0.97, 0.93, 0.84, 0.02), p.rgb(0.96, 0.58, 0.46), w(front)) * w(0.8 + 0.2 * fract(one * 9.1))
+    return Surface(mix(paper, p.rgb(0.5, 0.42, 0.38), w(crease * 0.6)), gloss=0.0, normal=relief(p, one, 0.7))
 
 
 def sand(p: Points) -> Surface:
@@ -302,8 +304,11 @@ def sand(p: Points) -> Surface:
 
 def snow(p: Points) -> Surface:
     lump = fbm(p.q, 1.3)
+    # It lies on a dark rock that shows where nothing can lie.
+    rock = smoothstep(-0.1, -0.35, p.n[..., 1] + 1.2 * (fbm(p.q, 0.8) - 0.5))
+    white = p.rgb(0.94, 0.96, 1.0, 0.01) * w(0.84 + 0.18 * lump)
     return Surface(
-        p.rgb(0.94, 0.96, 1.0, 0.01) * w(0.84 + 0.18 * lump),
+        mix(white, p.rgb(0.2, 0.23, 0.28) * w(0.7 + 0.6 * lump), w(rock)),
         gloss=0.03,
         rim=p.rgb(0.12, 0.16, 0.24),
         normal=relief(p, torch.floor(lump * 6) / 6, 0.12),
@@ -332,7 +337,7 @@ def neon(p: Points) -> Surface:
 
 def plastic(p: Points) -> Surface:
     paint, colour = p.named(COLOURS)
-    return Surface(paint.expand_as(p.q), gloss=0.4, shininess=60, colour=colour)
+    return Surface(paint.expand_as(p.q), gloss=1.3, shininess=90, colour=colour)
 
 
 def metallic(p: Points) -> Surface:
@@ -342,24 +347,28 @@ def metallic(p: Points) -> Surface:
 
 def fur(p: Points) -> Surface:
     coat, colour = p.named(["orange", "brown", "white", "grey", "black", "yellow"])
-    strands = fbm(p.q * torch.tensor([1.0, 0.35, 1.0], device=p.q.device) + w(fbm(p.q, 0.8)), 2.6)
+    u, v = p.planar()
+    u = u * 2.0 + fbm(p.q, 0.7)
+    lock = hash2(torch.floor(u), torch.floor(u) * 0.37)
+    # Locks hang over each other, dark at the root and pointed at the tip.
+    strands = fract(v * 0.75 + lock - 0.5 * (fract(u) - 0.5).abs())
     belly = smoothstep(0.3, 0.9, -p.n[..., 1])
-    hair = (coat * 0.85 + 0.06) * w(0.45 + 1.05 * strands)
+    hair = (coat * 0.85 + 0.06) * w(0.35 + 1.05 * (1 - strands) ** 1.5)
     return Surface(mix(hair, p.rgb(0.95, 0.92, 0.86), w(belly * 0.7)), gloss=0.0, rim=coat * 0.35 + 0.08, colour=colour)
 
 
 def checker(p: Points) -> Surface:
     dark, colour = p.named(["red", "black", "blue", "green", "purple", "orange"])
     u, v = p.planar()
-    square = (torch.floor(u * 1.05) + torch.floor(v * 1.05)) % 2
+    square = (torch.floor(u * 1.4) + torch.floor(v * 1.4)) % 2
     return Surface(mix(dark, p.rgb(0.94, 0.94, 0.92, 0.02), w(square)), gloss=0.25, shininess=50, colour=colour)
 
 
 def dots(p: Points) -> Surface:
     cloth, colour = p.named(["red", "blue", "green", "pink", "yellow", "purple", "black"])
     u, v = p.planar()
-    v = v * 1.1
-    u = u * 0.95 + 0.5 * (torch.floor(v) % 2)
+    v = v * 1.35
+    u = u * 1.2 + 0.5 * (torch.floor(v) % 2)
     radius = ((fract(u) - 0.5) ** 2 + (fract(v) - 0.5) ** 2).sqrt()
     return Surface(
         mix(p.rgb(0.96, 0.96, 0.94, 0.02), cloth, w(smoothstep(0.26, 0.31, radius))),
@@ -429,7 +438,10 @@ def gingerbread(p: Points) -> Surface:
         ).abs(),
     )
     cake = p.rgb(0.7, 0.4, 0.17) * w(0.82 + 0.3 * fbm(p.q, 1.6))
-    return Surface(mix(cake, p.rgb(0.98, 0.97, 0.95, 0.01), w(icing)), gloss=0.02)
+    near, _, one = worley(p.q + 5.0, 0.75)
+    sweet = mix(p.rgb(0.9, 0.08, 0.12), p.rgb(0.1, 0.66, 0.2), w((fract(one * 5.7) > 0.5).float()))
+    iced = mix(cake, p.rgb(0.98, 0.97, 0.95, 0.01), w(icing))
+    return Surface(mix(iced, sweet, w(1 - smoothstep(0.2, 0.25, near))), gloss=0.1)
 
 
 MATERIALS: dict[str, Callable[[Points], Surface]] = {

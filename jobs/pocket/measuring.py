@@ -29,7 +29,7 @@ def fixed_heroes(device: torch.device, seed: int, families: tuple[str, ...] = FA
         parts.append(world.render(hero, [("plastic", "render")], "studio", "day", generator))
     control = torch.cat([(p.control * 255 + 0.5).to(torch.uint8) for p in parts])
     images = torch.cat([(p.image * 255 + 0.5).to(torch.uint8) for p in parts])
-    masks = torch.cat([torch.nn.functional.avg_pool2d(p.hero, dataset.MASK_SCALE) > 0.5 for p in parts])
+    masks = torch.cat([p.hero > 0.5 for p in parts])
     return Dataset(images, control, masks, torch.zeros(len(parts), 7, dtype=torch.long, device=device))
 
 

@@ -126,7 +126,7 @@ class Critic(nn.Module):
         self.stages = nn.ModuleList([*stages, far])
         self.lateral = nn.ModuleList(nn.Conv2d(c, self.width, 1) for c in (*self.channels[1:], self.context))
         self.merge = nn.ModuleList(nn.Sequential(*_convolution(self.width, self.width)) for _ in stages)
-        self.mask = nn.Conv2d(self.width, 1, 1)
+        self.mask = nn.Sequential(nn.Conv2d(self.width, 4, 1), nn.PixelShuffle(2))
         self.sizes = [len(words.MATERIALS), len(words.ENVIRONMENTS), len(words.LIGHTS), len(words.STYLES)]
         self.labels = nn.Linear(self.channels[-1] + 2 * self.context, sum(self.sizes))
 
@@ -139,7 +139,7 @@ class Critic(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mask logits [B, 1, H/2, W/2] and logits of material, environment, light and style for images [B, 3, H,
+        """Mask logits [B, 1, H, W] and logits of material, environment, light and style for images [B, 3, H,
         W] in [0, 1]."""
         found = self.features(images)
         x = self.lateral[-1](found[-1])

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from jobs.pocket.noise import mix, smoothstep
 
-PIXEL = 8  # pixels to a block of pixel art: one latent
+PIXEL = 4  # pixels to a block of pixel art
 
 
 def blur(x: Tensor, radius: int) -> Tensor:
@@ -47,7 +47,7 @@ def random_field(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def watercolor(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
-    wash = kuwahara(kuwahara(image, 4), 3)
+    wash = kuwahara(kuwahara(image, 3), 2)
     wash = wash + 0.5 * (wash - blur(wash, 6))
     paper = 0.08 + 0.26 * random_field(image, 10, generator)
     return mix(wash, torch.ones_like(wash), paper) * (1 - 0.3 * smoothstep(0.3, 0.9, lines))
@@ -62,11 +62,10 @@ def pencil(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
     tone = image.mean(1, True)
     hatch = torch.sin((x + y) * 0.52 + random_field(image, 8, generator) * 2) * 0.5 + 0.5
     cross = torch.sin((x - y) * 0.52) * 0.5 + 0.5
-    shading = 0.97 - smoothstep(0.7, 0.2, tone) * 0.3 * hatch - smoothstep(0.35, 0.05, tone) * 0.18 * cross
+    shading = 0.97 - smoothstep(0.7, 0.2, tone) * 0.2 * hatch - smoothstep(0.35, 0.05, tone) * 0.15 * cross
     ink = 1 - 0.85 * smoothstep(0.2, 0.7, lines) - 0.35 * smoothstep(0.25, 0.8, edges(tone))
-    # Coloured pencils: the hue stays, thinned with paper.
-    hue = (image / tone.clamp(min=0.08)).clamp(0, 2.5)
-    return shading * ink.clamp(min=0.05) * mix(torch.ones_like(hue), hue, torch.full_like(tone, 0.55)).clamp(max=1.08)
+    # Coloured pencils: every colour stays, thinned with paper.
+    return shading * ink.clamp(min=0.05) * mix(torch.ones_like(image), image, torch.full_like(tone, 0.75))
 
 
 def oil(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
@@ -77,8 +76,8 @@ def oil(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
         mode="bicubic",
     )
     theta = torch.eye(2, 3, device=image.device).expand(batch, 2, 3)
-    grid = F.affine_grid(theta, [batch, 1, height, width], align_corners=False) + drift.permute(0, 2, 3, 1) * 0.006
-    paint = kuwahara(kuwahara(F.grid_sample(image, grid, padding_mode="border", align_corners=False), 4), 3)
+    grid = F.affine_grid(theta, [batch, 1, height, width], align_corners=False) + drift.permute(0, 2, 3, 1) * 0.004
+    paint = kuwahara(kuwahara(F.grid_sample(image, grid, padding_mode="border", align_corners=False), 3), 3)
     grey = paint.mean(1, True)
     paint = (grey + (paint - grey) * 1.35 - 0.5) * 1.12 + 0.5
     stroke = F.interpolate(
@@ -90,9 +89,9 @@ def oil(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def comic(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
-    flat_colour = kuwahara(image, 4)
+    flat_colour = kuwahara(image, 3)
     value = flat_colour.amax(1, True) + 1e-3
-    steps = (torch.floor(value * 3.5) + 0.6) / 3.5
+    steps = (torch.floor(value * 5) + 0.6) / 5
     flat_colour = flat_colour / value * mix(steps, value, torch.full_like(value, 0.2))
     grey = flat_colour.mean(1, True)
     flat_colour = grey + (flat_colour - grey) * 1.45
@@ -101,7 +100,7 @@ def comic(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
 
 def pixel_art(image: Tensor, lines: Tensor, generator: torch.Generator) -> Tensor:
     size = image.shape[-1] // PIXEL
-    blocks = F.interpolate(kuwahara(image, 3), size=(size, size), mode="area")
+    blocks = F.interpolate(kuwahara(image, 1), size=(size, size), mode="area")
     grey = blocks.mean(1, True)
     blocks = torch.round((grey + (blocks - grey) * 1.3).clamp(0, 1) * 6) / 6
     return F.interpolate(blocks, scale_factor=PIXEL, mode="nearest")

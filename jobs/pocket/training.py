@@ -36,20 +36,27 @@ def set_precision() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
 
 
-def precompile(part: str, share: int, vocabulary: int) -> None:
-    """Compile the denoiser or the autoencoder by one step on blank pictures, in a process of its own while the real
-    ones are rendered: the compiler's cache is shared."""
+def precompile(part: str, share: int, words_of: Path) -> None:
+    """Compile what one part trains by a step on blank pictures, in a process of its own while the real ones are
+    rendered: the compiler's cache is shared."""
     set_precision()
     device = torch.device("cuda")
     alone = Team(1, 1, device, 0.0)
+    coder = tokenizer.load(words_of)
     byte = lambda *shape: torch.zeros(*shape, dtype=torch.uint8, device=device)  # noqa: E731
-    if part == "denoiser":
-        latents, ids = torch.zeros(share, 4, 32, 32, device=device), byte(share, 1, tokenizer.TEXT_LENGTH).int()
-        control, empty = byte(share, 1, 256, 256), ids[0, 0].long()
-        diffusion.train(alone, latents, control, ids, empty, vocabulary, 0, True, steps=1, batch=share)
-    else:
-        data = Dataset(byte(64, 3, 256, 256), byte(64, 1, 256, 256), byte(64, 1, 64, 64).bool(), byte(64, 7).long())
+    data = Dataset(
+        byte(share, 3, 256, 256), byte(share, 1, 256, 256), byte(share, 1, 256, 256).bool(), byte(share, 7).long()
+    )
+    ids = byte(share, 1, tokenizer.TEXT_LENGTH).int()
+    if part == "critic":
+        critic.train(alone, data, 0, True, steps=1)
+    elif part == "judge":
+        judge.train(alone, data, ids, coder, 0, True, steps=1)
+    elif part == "autoencoder":
         autoencoding.train(alone, data, networks.Critic().to(device).eval(), 0, True, steps=1)
+    else:
+        latents = torch.zeros(share, 4, 32, 32, device=device)
+        diffusion.train(alone, latents, data.control, ids, ids[0, 0].long(), len(coder), 0, True, steps=1, batch=share)
 
 
 def train(team: Team, settings: Settings) -> None:
@@ -62,10 +69,10 @@ def train(team: Team, settings: Settings) -> None:
     words_of = (Path(settings.start) if settings.start else output) / "tokenizer"
     coder = tokenizer.load(words_of)
     instruments_only = bool(settings.start) and settings.renew == "instruments"
-    if settings.compile and team.leads and not instruments_only:
+    if settings.compile and team.leads:
         context = multiprocessing.get_context("spawn")
-        for part in ("autoencoder", "denoiser"):
-            context.Process(target=precompile, args=(part, settings.batch // team.size, len(coder))).start()
+        for part in ("critic", "judge") if instruments_only else ("critic", "judge", "autoencoder", "denoiser"):
+            context.Process(target=precompile, args=(part, settings.batch // team.size, words_of)).start()
     data = dataset.render(
         settings.images // team.size, settings.seed * 1000 + team.rank, team.device, seconds=settings.render_s
     )
@@ -76,13 +83,14 @@ def train(team: Team, settings: Settings) -> None:
     captions = Captions(data, words_of, settings.seed * 1000 + team.rank)
     given = shipping.load(Path(settings.start), team.device) if settings.start and not instruments_only else None
     eye = given.critic if given else stage(
-        team, output / "critic.pt", networks.Critic, lambda: critic.train(team, data, settings.critic_s, settings.critic_steps)
+        team, output / "critic.pt", networks.Critic,
+        lambda: critic.train(team, data, settings.critic_s, settings.compile, settings.critic_steps),
     )  # fmt: skip
     ids = captions.ids(team)
     team.log("captions ready")
     referee = given.judge if given else stage(
         team, output / "judge.pt", lambda: networks.judge(len(coder)),
-        lambda: judge.train(team, data, ids, coder, settings.judge_s, settings.judge_steps),
+        lambda: judge.train(team, data, ids, coder, settings.judge_s, settings.compile, settings.judge_steps),
     )  # fmt: skip
     if instruments_only:
         denoiser, vae = shipping.load_model(Path(settings.start), team.device)
@@ -111,7 +119,7 @@ def train(team: Team, settings: Settings) -> None:
 
 
 def finish(team: Team, pocket: Pocket, settings: Settings) -> None:
-    """Write the folder; figures and an unselected grid of held-out scenes, at the default guidance and around it."""
+    """Write the folder; figures and an unselected grid of held-out scenes."""
     if not team.leads:
         return
     shipping.save(Path(settings.model), pocket)
@@ -121,8 +129,7 @@ def finish(team: Team, pocket: Pocket, settings: Settings) -> None:
     held = dataset.render(settings.heldout, settings.seed * 1000 + 999, team.device, batch=4)
     output = Path(settings.output)
     evaluation.sheet(held.images[:48].float() / 255, 8).save(output / "true.png")
-    for guidance in (GUIDANCE, 1.75, 3.5):
-        figures, made = evaluation.report(pocket, held, STEPS, guidance)
-        team.log(json.dumps(figures))
-        (output / f"figures_{guidance}.json").write_text(json.dumps(figures, indent=1) + "\n")
-        evaluation.sheet(made[:48], 8).save(output / f"grid_{guidance}.png")
+    figures, made = evaluation.report(pocket, held, STEPS, GUIDANCE)
+    team.log(json.dumps(figures))
+    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    evaluation.sheet(made[:48], 8).save(output / "grid.png")

@@ -156,7 +156,14 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     ),
     "plain": ("on a {b} background", "in front of a {b} wall", "against a plain {b} backdrop", "on plain {b}"),
     "space": ("in space", "in outer space", "among the stars", "on the moon", "in the cosmos"),
-    "underwater": ("underwater", "under the sea", "at the bottom of the ocean", "deep underwater", "on a coral reef"),
+    "underwater": (
+        "underwater",
+        "under water",
+        "under the sea",
+        "at the bottom of the ocean",
+        "deep underwater",
+        "on a coral reef",
+    ),
     "volcano": ("near a volcano", "on a volcano", "in a volcanic landscape", "in hell", "in mordor"),
     "autumn forest": (
         "in an autumn forest",

@@ -22,6 +22,7 @@ from jobs.pocket.words import COLOURS
 
 GROUNDED = 0.55  # the share of pictures whose control image has the ground in it
 OWN_WIDTH = 0.55  # half the width of a picture whose place is seen by a camera of its own, as a tangent
+GAP = 0.16  # of brightness between a hero and its surroundings, at least
 CELL = (22.0, 40.0)  # pixels of a pattern's feature in a 256² picture, at least and at most
 
 
@@ -81,13 +82,35 @@ def render(
         )
     colour = (colour / (1 + 0.12 * colour)).clamp(0, 1) ** (1 / 1.15)
     pixels = lambda x: x.unflatten(1, (resolution, resolution)).movedim(-1, 1)  # noqa: E731
-    image, hero, control = pixels(colour), pixels(hits.hero[..., None].float()), pixels(control[..., None])
+    hero, control = pixels(hits.hero[..., None].float()), pixels(control[..., None])
+    image = smoothed(separated(pixels(colour), hero), hero)
     normal = pixels(hits.normal) * hero
     painted = [
         styles.stylise(style, image[part], control[part], normal[part], generator)
         for part, (_, style) in _shares(len(shapes), looks)
     ]
     return Pictures(torch.cat(painted).clamp(0, 1), control, hero, torch.cat(hues), backdrop)
+
+
+def separated(image: Tensor, hero: Tensor) -> Tensor:
+    """The picture [B, 3, H, W] with heroes of the mask [B, 1, H, W] apart from what is around them: where both are about as
+    bright, the surroundings are exposed less, or more where the hero itself is dark."""
+    light = image.mean(1, keepdim=True)
+    own, around = ((light * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp(min=1) for where in (hero, 1 - hero))
+    wanted = torch.where((own >= around) & (own > 1.5 * GAP), own - GAP, own + GAP)
+    exposure = (
+        torch.where((own - around).abs() < GAP, wanted / around.clamp(min=0.05), 1).clamp(0.5, 2).view(-1, 1, 1, 1)
+    )
+    return torch.where(hero > 0, image, (image * exposure).clamp(0, 1))
+
+
+def smoothed(image: Tensor, hero: Tensor) -> Tensor:
+    """The picture [B, 3, H, W] without the stairs that one ray to the pixel leaves along outlines of the mask [B, 1, H, W]."""
+    grown = F.max_pool2d(hero, 3, 1, 1) + F.max_pool2d(-hero, 3, 1, 1)
+    tent = torch.tensor([1.0, 2.0, 1.0], device=image.device) / 4
+    kernel = torch.outer(tent, tent).expand(3, 1, 3, 3)
+    soft = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    return torch.where(grown > 0, soft, image)
 
 
 def _shares(count: int, looks: Sequence[tuple[str, str]]) -> Iterator[tuple[slice, tuple[str, str]]]:

@@ -1,8 +1,10 @@
 """The judge's questions: how prompts in many colours make one answer, and what patches are asked."""
 
+import random
+
 import torch
 
-from jobs.pocket import judge
+from jobs.pocket import judge, tokenizer
 from jobs.pocket.judge import QUESTIONS, PatchLabels, answers, score
 from jobs.pocket.words import COLOURS, ENVIRONMENTS, MATERIALS
 
@@ -27,6 +29,21 @@ def test_an_answer_is_as_likely_as_its_prompts_together():
     assert (score(one_red, groups).argmax(1) == 1).all()
 
 
+def test_questions_are_put_in_many_words_that_fit_their_groups(tmp_path):
+    tokenizer.build(tmp_path)
+    coder = tokenizer.load(tmp_path)
+    ids, groups = judge.wordings(coder, 6, random.Random(0))
+    assert ids.shape == (6, sum(map(sum, groups)), tokenizer.TEXT_LENGTH)
+    assert len({row.numpy().tobytes() for row in ids}) == 6
+    first = 0
+    for question, sizes in zip(QUESTIONS, groups, strict=True):
+        for phrases, size in zip(answers(question), sizes, strict=True):
+            assert size == max(map(len, phrases))
+            different = {len({tuple(prompt) for prompt in row[first : first + size].tolist()}) for row in ids}
+            assert different <= {1, size}  # one phrase without a colour, over and over, or one in every colour
+            first += size
+
+
 def test_patches_tell_the_material_on_the_hero_and_the_place_beside_it():
     torch.manual_seed(0)
     labels = PatchLabels(12)
@@ -48,7 +65,6 @@ def test_patches_tell_the_material_on_the_hero_and_the_place_beside_it():
 
 
 def test_the_judge_learns_from_what_it_is_shown(monkeypatch, tmp_path):
-    from jobs.pocket import tokenizer
     from jobs.pocket.captions import Labels, canonical
     from jobs.pocket.dataset import Dataset
     from jobs.pocket.team import Team
@@ -59,7 +75,7 @@ def test_the_judge_learns_from_what_it_is_shown(monkeypatch, tmp_path):
     coder = tokenizer.load(tmp_path)
     labels = torch.tensor([[2, 3, 0, 0, -1, -1, 0], [9, 8, 1, 1, -1, -1, 0]])
     images = torch.stack([torch.full((3, 64, 64), v, dtype=torch.uint8) for v in (40, 220)])
-    hero = torch.ones(2, 1, 16, 16, dtype=torch.bool)
+    hero = torch.ones(2, 1, 64, 64, dtype=torch.bool)
     ids = torch.tensor(tokenizer.encode(coder, [canonical(Labels(*row)) for row in labels.tolist()]))[:, None]
     data = Dataset(images, images[:, :1], hero, labels)
     model = judge.train(Team(1, 1, torch.device("cpu"), 0.0), data, ids, coder, 0, steps=12)

@@ -55,6 +55,19 @@ def test_diffusion_learns_and_goes_on_where_it_was_interrupted(small, tmp_path, 
         torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
 
 
+def test_gradients_of_the_network_that_runs_reach_the_one_that_learns():
+    used = [torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(3)]
+    learnt = [torch.nn.Parameter(torch.ones(3)) for _ in used]
+    for factor in (2.0, 5.0):
+        for u in used:
+            u.grad = None
+        (used[0] * factor + used[2]).sum().backward()
+        diffusion.hand_over_gradients(used, learnt)
+        assert learnt[0].grad.tolist() == [factor] * 3
+        assert learnt[2].grad.tolist() == [1.0] * 3
+        assert learnt[1].grad is None
+
+
 def test_the_sampler_needs_no_guidance_at_one(small):
     latents, control, ids, empty = small
     model = networks.Denoiser(100).eval()

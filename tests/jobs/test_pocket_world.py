@@ -119,8 +119,7 @@ def test_pictures_follow_their_seed_and_the_convention():
     assert ((control == 0) | (control >= 0.095)).all()
     assert (control.amax((1, 2, 3)) >= 0.495).all()
     assert (control.amax((1, 2, 3)) <= 1).all()
-    hero = torch.nn.functional.interpolate(first.hero.float(), scale_factor=dataset.MASK_SCALE) > 0
-    assert (control[hero] > 0).float().mean() > 0.9
+    assert (control[first.hero] > 0).float().mean() > 0.9
     assert first.hero.any(3).any(2).all()
 
 
@@ -154,19 +153,43 @@ def test_each_look_is_that_of_its_share_of_the_pictures():
 
 def test_windows_of_pictures_keep_their_masks_and_ask_only_for_what_they_show():
     side = 64
-    hero = torch.zeros(1, 1, side // dataset.MASK_SCALE, side // dataset.MASK_SCALE, dtype=torch.bool)
-    hero[..., :8, :8] = True  # in a corner: many windows do not see it
-    images = hero.repeat_interleave(dataset.MASK_SCALE, 2).repeat_interleave(dataset.MASK_SCALE, 3).expand(1, 3, -1, -1)
+    hero = torch.zeros(1, 1, side, side, dtype=torch.bool)
+    hero[..., :16, :16] = True  # in a corner: many windows do not see it
+    images = hero.expand(1, 3, -1, -1)
     data = dataset.Dataset(images.to(torch.uint8) * 255, images[:, :1].to(torch.uint8), hero, torch.full((1, 7), 5))
     torch.manual_seed(0)
     asked = set()
     for _ in range(30):
         seen, mask, labels, _ = dataset.views(data, 3)
-        pooled = torch.nn.functional.avg_pool2d(seen.mean(1, keepdim=True), dataset.MASK_SCALE) > 0.5
-        assert torch.equal(pooled, mask)
+        assert torch.equal(seen.mean(1, keepdim=True) > 0.5, mask)
         hidden = mask.float().mean((1, 2, 3)) < dataset.HARDLY
         assert torch.equal(labels[:, 0] == dataset.UNASKED, hidden)
         assert (labels[:, 1:] == 5).all()
         asked.add(bool(hidden[0]))
     assert asked == {True, False}
     assert (data.labels == 5).all()
+
+
+def test_heroes_stand_apart_from_surroundings_that_are_as_bright():
+    hero = torch.zeros(1, 1, 32, 32)
+    hero[..., 8:24, 8:24] = 1
+    for own, around in ((0.9, 0.85), (0.2, 0.22), (0.05, 0.1), (0.9, 0.3)):
+        image = (hero * own + (1 - hero) * around).expand(1, 3, -1, -1)
+        apart = world.separated(image, hero)
+        inside = hero.expand_as(apart) > 0
+        assert torch.equal(apart[inside], image[inside])
+        gap = (apart[inside].mean() - apart[~inside].mean()).abs()
+        assert gap >= min(world.GAP, around) - 1e-4  # twice as bright is the most
+        if abs(own - around) > world.GAP:
+            assert torch.equal(apart, image)
+
+
+def test_outlines_are_smooth_and_nothing_else_changes():
+    image, hero = torch.rand(1, 3, 32, 32, generator=seeded(0)), torch.zeros(1, 1, 32, 32)
+    hero[..., 10:20, 12:30] = 1
+    soft = world.smoothed(image, hero)
+    changed = (soft != image).any(1)[0]
+    expected = torch.zeros(32, 32, dtype=torch.bool)
+    expected[9:21, 11:31] = True
+    expected[11:19, 13:29] = False
+    assert torch.equal(changed, expected)
