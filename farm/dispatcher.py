@@ -45,6 +45,7 @@ class Farm:
         self.homes: dict[Hashable, int] = {}
         self.loaded: dict[Hashable, Hashable] = {}
         self.waiting: list[Task] = []
+        self.looked = 0.0
         self.features = Features(self, machine)
         resources = (
             {"num_gpus": 1, "num_cpus": 0} if machine.device == "cuda" else {"num_gpus": 0, "num_cpus": config.threads}
@@ -92,7 +93,8 @@ class Farm:
             while self.open:
                 with suppress(Empty):
                     self.inbox.get(timeout=TICK)()
-                self.look_at_the_clock()
+                if time.monotonic() - self.looked >= TICK:
+                    self.look_at_the_clock()
                 self.change_shifts()
                 self.features.gather()
                 self.assign()
@@ -301,10 +303,10 @@ class Farm:
     def look_at_the_clock(self) -> None:
         """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
         workers that do not come: a cluster may be full."""
-        now = time.monotonic()
+        now = self.looked = time.monotonic()
         features = sum(made.size for made in self.features.passes.values() if made.admitted)
         gauges.farm_stands(sum(seat.address is not None for seat in self.seats), features)
-        self.features.remind()
+        self.features.look_after()
         self.crew.inquire()
         for number, seat in enumerate(self.seats):
             late = now - seat.since

@@ -37,6 +37,13 @@ class Kept:
     arguments: list[Any]
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A tensor among a call's arguments, or its result, on the way between driver and worker."""
+
+    array: NDArray
+
+
 class FeaturesLostError(RuntimeError):
     """Features that others were promised are gone."""
 
@@ -77,7 +84,7 @@ class RenderWorker:
         """
         from renderer.memory import within_memory
 
-        return within_memory(lambda: self.resolve(plan_id, plan, arguments, features), self.free, method)
+        return send(within_memory(lambda: self.resolve(plan_id, plan, arguments, features), self.free, method))
 
     def keep(self, plan_id: str, plan: list[Any], kept: Kept) -> int:
         """Make keyframe features, which stay here until they are forgotten; returns their size in bytes."""
@@ -121,7 +128,7 @@ class RenderWorker:
                 resolved = self.render_frames(plan_id, plan).plan
                 self.features[kept.key] = {layer: unpack(pair, resolved) for layer, pair in features.items()}
                 settle()
-        given = [self.features[value.key] if isinstance(value, Kept) else value for value in arguments]
+        given = [self.features[value.key] if isinstance(value, Kept) else receive(value) for value in arguments]
         return self.render_frames(plan_id, plan), given
 
     def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
@@ -138,6 +145,24 @@ class RenderWorker:
         while len(self.renderers) > RENDERS:
             del self.renderers[next(iter(self.renderers))]
         return self.renderers[plan_id]
+
+
+def send(value: Any) -> Any:
+    """A tensor as the array that it shows, and everything else as it is.
+
+    Pickle takes a tensor ten times as long as an array, and takes along all of the memory that a tensor is a part of: a chunk's
+    latents, before the first step, are a part of the whole clip's.
+    """
+    import torch
+
+    return Sent(value.numpy(force=True)) if isinstance(value, torch.Tensor) else value
+
+
+def receive(value: Any) -> Any:
+    """What was sent. Arrays lie in shared memory, to which nobody may write: a tensor has memory of its own."""
+    import torch
+
+    return torch.tensor(value.array) if isinstance(value, Sent) else value
 
 
 def pack(tensor: "Tensor") -> NDArray[np.uint8]:
