@@ -196,15 +196,15 @@ class Farm:
         if task.makes:
             result = seat.actor.keep.remote(*task.plan, task.makes)
         else:
-            call = (*task.plan, task.method, task.arguments)
+            order = (*task.plan, task.method, task.arguments)
             task.carries, reference = self.features.supply(number, task)
             try:
-                result = seat.actor.run.remote(*call, reference)
+                result = seat.actor.run.remote(order, *([reference] if task.carries else []))
             except ValueError:  # Ray has found out before us that the group is broken, and taken it down
                 assert task.carries
                 self.features.lose(task.carries)
                 task.carries = None
-                result = seat.actor.run.remote(*call)
+                result = seat.actor.run.remote(order)
         self.watch(result, lambda value, error: self.finish(number, task, value, error))
 
     def watch(self, reference: Any, then: Callable[[Any, Exception | None], None]) -> None:
