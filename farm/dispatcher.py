@@ -16,13 +16,13 @@ from ray.exceptions import RayError, RayTaskError
 
 from farm import gauges, policy
 from farm.broker import Access, Standing
-from farm.config import FarmConfig
+from farm.config import FarmConfig, one_line
 from farm.crew import ARRIVAL, Crew, Seat
 from farm.features import Features, Pass
 from farm.machine import Machine, cluster_workers
 from farm.overview import Worker
 from farm.store import Key
-from farm.tasks import FarmClosedError, Task, one_line, poisoned
+from farm.tasks import FarmClosedError, Task, poisoned
 from farm.worker import RenderWorker
 from renderer.errors import OutOfMemoryError, UserError
 
