@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from farm.config import FarmConfig, parse_runtime_env
+from farm.config import FarmConfig, one_line, parse_runtime_env
 from renderer.config import SceneConfig
 from renderer.errors import ConfigError, UserError
 from renderer.load import content_hash
@@ -142,7 +142,3 @@ def differences(found: dict[str, Any], manifest: Manifest) -> str:
         if found[what] != manifest.constants[what]:
             return f"has other files for the {what} under the same name; expected the same on all machines"
     return ""
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

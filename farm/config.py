@@ -163,6 +163,11 @@ def show(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def one_line(error: Exception) -> str:
+    """What somebody else's error says, as part of a line of ours."""
+    return " ".join(str(error).split())[:300]
+
+
 def suggest(word: str, known: Collection[str]) -> str:
     """'; did you mean X?' for the known word nearest to a misspelt one, or nothing."""
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)

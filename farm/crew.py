@@ -8,8 +8,9 @@ from typing import Any
 
 import ray
 
+from farm.config import one_line
 from farm.overview import Worker
-from farm.tasks import ChunkError, Task, one_line
+from farm.tasks import ChunkError, Task
 
 STILLBORN = 3  # workers in a row that may not come up on a seat
 SICK, FORGIVEN = 3, 60.0  # failures in a row after which a worker gets nothing, and for how many seconds

@@ -16,13 +16,13 @@ from ray.exceptions import RayError, RayTaskError
 
 from farm import gauges, policy
 from farm.broker import Access, Standing
-from farm.config import FarmConfig
+from farm.config import FarmConfig, one_line
 from farm.crew import ARRIVAL, Crew, Seat
 from farm.features import Features, Pass
 from farm.machine import Machine, cluster_workers
 from farm.overview import Worker
 from farm.store import Key
-from farm.tasks import FarmClosedError, Task, one_line, poisoned
+from farm.tasks import FarmClosedError, Task, poisoned
 from farm.worker import RenderWorker
 from renderer.errors import OutOfMemoryError, UserError
 
@@ -45,6 +45,7 @@ class Farm:
         self.homes: dict[Hashable, int] = {}
         self.loaded: dict[Hashable, Hashable] = {}
         self.waiting: list[Task] = []
+        self.looked = 0.0
         self.features = Features(self, machine)
         resources = (
             {"num_gpus": 1, "num_cpus": 0} if machine.device == "cuda" else {"num_gpus": 0, "num_cpus": config.threads}
@@ -92,7 +93,8 @@ class Farm:
             while self.open:
                 with suppress(Empty):
                     self.inbox.get(timeout=TICK)()
-                self.look_at_the_clock()
+                if time.monotonic() - self.looked >= TICK:
+                    self.look_at_the_clock()
                 self.change_shifts()
                 self.features.gather()
                 self.assign()
@@ -194,15 +196,15 @@ class Farm:
         if task.makes:
             result = seat.actor.keep.remote(*task.plan, task.makes)
         else:
-            call = (*task.plan, task.method, task.arguments)
+            order = (*task.plan, task.method, task.arguments)
             task.carries, reference = self.features.supply(number, task)
             try:
-                result = seat.actor.run.remote(*call, reference)
+                result = seat.actor.run.remote(order, *([reference] if task.carries else []))
             except ValueError:  # Ray has found out before us that the group is broken, and taken it down
                 assert task.carries
                 self.features.lose(task.carries)
                 task.carries = None
-                result = seat.actor.run.remote(*call)
+                result = seat.actor.run.remote(order)
         self.watch(result, lambda value, error: self.finish(number, task, value, error))
 
     def watch(self, reference: Any, then: Callable[[Any, Exception | None], None]) -> None:
@@ -301,10 +303,10 @@ class Farm:
     def look_at_the_clock(self) -> None:
         """Whoever has been at one call for too long is ended, and the call fails as if the worker had died. Nobody waits for
         workers that do not come: a cluster may be full."""
-        now = time.monotonic()
+        now = self.looked = time.monotonic()
         features = sum(made.size for made in self.features.passes.values() if made.admitted)
         gauges.farm_stands(sum(seat.address is not None for seat in self.seats), features)
-        self.features.remind()
+        self.features.look_after()
         self.crew.inquire()
         for number, seat in enumerate(self.seats):
             late = now - seat.since

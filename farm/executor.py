@@ -14,7 +14,7 @@ from farm.features import Pass
 from farm.overview import Worker
 from farm.policy import Call
 from farm.tasks import FarmClosedError, Task
-from farm.worker import Kept
+from farm.worker import Kept, receive, send
 from renderer.errors import ConfigError
 from renderer.plan import Plan, feature_bytes
 
@@ -67,8 +67,8 @@ class RayExecutor:
 
     def keep(self, plan: Plan, method: str, arguments: tuple, readers: int) -> Kept:
         """Call `method` once and leave its features with the workers, booked in the feature store for so many readers."""
-        kept = Kept((self.named(plan)[0], next(self.passes)), method, [ray.put(arguments)])
-        wanted = Pass(self.task(plan, method, arguments, makes=kept), readers, feature_bytes(plan))
+        kept = Kept((self.named(plan)[0], next(self.passes)), method, [ray.put(tuple(map(send, arguments)))])
+        wanted = Pass(self.task(plan, method, (), makes=kept), readers, feature_bytes(plan))
         self.farm.inbox.put(lambda: self.farm.keep(kept.key, wanted, self.travel))
         return kept
 
@@ -92,14 +92,15 @@ class RayExecutor:
                     raise FarmClosedError
             if error is not None:
                 raise error
-            yield position, value
+            yield position, receive(value)
 
     def task(
         self, plan: Plan, method: str, arguments: tuple, seat: int | None = None, makes: Kept | None = None
     ) -> Task:
         model = None if method in NO_MODEL else (plan.spec, plan.config.method.layers, plan.dtype)
         call = Call(self.render, makes is not None, next(self.orders), model)
-        return Task(call, self.named(plan), method, arguments, lambda value, error: None, seat, makes=makes)
+        sent = tuple(map(send, arguments))
+        return Task(call, self.named(plan), method, sent, lambda value, error: None, seat, makes=makes)
 
     def named(self, plan: Plan) -> tuple[str, list[Any]]:
         """A plan's name on the farm and the reference to it; it travels once."""

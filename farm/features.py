@@ -28,7 +28,7 @@ class Pass:
     readers: how many calls will read them. size: in bytes, as foreseen. asked: when the store was last asked for room; None where
     each reader makes them for itself. admitted: is there room? made: are they there? error: why they never will be. waiting:
     readers that came before. source: the worker that has made them. reference: how they come to others, None if they do not.
-    holders: seats that have them or will.
+    holders: seats that have them or will. read: the readers that are done. told: of how many of these the store has been told.
     """
 
     task: Task
@@ -42,7 +42,8 @@ class Pass:
     source: Any = None
     reference: Any = None
     holders: set[int] = field(default_factory=set)
-    finished: int = 0
+    read: list[int] = field(default_factory=list)
+    told: int = 0
 
 
 class Features:
@@ -138,11 +139,17 @@ class Features:
         if task.reads is None or task.reads not in self.passes:
             return
         made = self.passes[task.reads]
-        if made.asked:
-            self.farm.watch(self.store.release.remote(task.reads, task.position), self.admit)
-        made.finished += 1
-        if made.finished == made.readers:
+        made.read.append(task.position)
+        if len(made.read) == made.readers:
+            self.tell_store(task.reads)
             self.forget(task.reads)
+
+    def tell_store(self, key: Key) -> None:
+        """Who has read these features since it was told last."""
+        made = self.passes[key]
+        news, made.told = made.read[made.told :], len(made.read)
+        if made.asked and news:
+            self.farm.watch(self.store.release.remote(key, news), self.admit)
 
     def fail(self, key: Key, reason: Exception) -> None:
         """They cannot be made."""
@@ -177,9 +184,10 @@ class Features:
             if actor is not None:
                 actor.forget.remote(key)
 
-    def remind(self) -> None:
-        """The store may have been started again."""
+    def look_after(self) -> None:
+        """Keep the store's book current; it may also have been started again, and know of nothing that waits."""
         for key, wanted in self.passes.items():
+            self.tell_store(key)
             if wanted.asked and not wanted.admitted and time.monotonic() - wanted.asked > REMINDER:
                 self.ask_for_room(key)
 

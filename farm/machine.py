@@ -90,7 +90,9 @@ def start_ray(farm: FarmConfig) -> None:
         cluster.join(farm, environment, options)
     else:
         cpus = max(os.cpu_count() or 1, farm.threads * (farm.workers or 1))
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        # Reports of every call, several a second, are for the dashboard, which there is none of.
+        quiet = {"task_events_report_interval_ms": 0}
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=quiet, **options)
 
 
 def stop_ray() -> None:

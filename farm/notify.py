@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from farm.config import NotifyConfig
+from farm.config import NotifyConfig, one_line
 
 PATIENCE = 15.0  # seconds that a notification may take
 
@@ -32,7 +32,7 @@ class Notifier:
         try:
             deliver(to, body)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self.note(f"warning: not notified: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            self.note(f"warning: not notified: {type(error).__name__}: {one_line(error)}")
 
     def close(self) -> None:
         """Wait for what is on its way."""

@@ -149,7 +149,7 @@ class Progress:
         self.total = self.done = self.done_before = 0.0
         self.path, self.log_path = folder / STATUS, folder / LOG
         self.status = Status(frames=frames)
-        self.changed, self.ended = False, threading.Event()
+        self.changed, self.ended = threading.Event(), threading.Event()
         self.writing, self.logging = threading.Lock(), threading.Lock()
         self.writer = threading.Thread(target=self._write_changes, daemon=True)
 
@@ -175,12 +175,12 @@ class Progress:
         self.check()
         self.done += units
         self._count()
-        self.changed = True
+        self.changed.set()
 
     def workers(self, workers: Sequence[Worker]) -> None:
         """These processes, and no others, work on the render now."""
         self.status.workers = list(workers)
-        self.changed = True
+        self.changed.set()
 
     def note(self, line: str) -> None:
         """A line for the person."""
@@ -200,6 +200,7 @@ class Progress:
         if not self.writer.ident:
             return
         self.ended.set()
+        self.changed.set()
         self.writer.join()
         self.status.state = "done" if error is None else "failed"
         if error is not None:
@@ -211,8 +212,8 @@ class Progress:
 
     def _write_changes(self) -> None:
         while not self.ended.wait(INTERVAL):
-            if self.changed:
-                self._write()
+            self.changed.wait()  # a driver whose workers compute for seconds sleeps that long
+            self._write()
 
     def _count(self) -> None:
         done = int(self.done + 1e-6)  # parts of a unit add up to a little less than one
@@ -222,7 +223,7 @@ class Progress:
             self.status.frames_done = max(done, self.status.frames_done)
 
     def _write(self) -> None:
-        self.changed = False
+        self.changed.clear()
         finished, left = self.done - self.done_before, self.total - self.done
         seconds = time.monotonic() - self.phase_begun
         self.status.eta_s = round(seconds / finished * left, 1) if finished > 0 else None

@@ -4,6 +4,7 @@ The bytes do not pass through it. Features get room before they are made, first 
 last reader is done: what is alive never takes more than a given share of memory, so that nothing spills.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ class FeatureStore:
     >>> store = FeatureStore(100)
     >>> store.reserve(("a", 0), 80, readers=1), store.reserve(("b", 0), 30, readers=1)
     (True, False)
-    >>> store.release(("a", 0), 0)
+    >>> store.release(("a", 0), [0])
     [('b', 0)]
     """
 
@@ -57,12 +58,12 @@ class FeatureStore:
             self.entries[key].made, self.entries[key].bytes = True, size
             self.peak = max(self.peak, self.bytes())
 
-    def release(self, key: Key, reader: int) -> list[Key]:
-        """A reader has its result; saying so twice does no harm. The last one frees the features. Returns who has room now."""
+    def release(self, key: Key, readers: Sequence[int]) -> list[Key]:
+        """Readers have their results; saying so twice does no harm. The last one frees the features. Returns who has room now."""
         entry = self.entries.get(key)
         if entry is None:
             return []
-        entry.waiting.discard(reader)
+        entry.waiting.difference_update(readers)
         return [] if entry.waiting else self.drop(key)
 
     def drop(self, key: Key) -> list[Key]:

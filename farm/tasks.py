@@ -6,6 +6,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 
+from farm.config import one_line
 from farm.policy import Call
 from farm.store import Key
 from farm.worker import Kept
@@ -57,7 +58,3 @@ def poisoned(task: Task, cause: Exception) -> Exception:
     if isinstance(cause, RayError):
         return ChunkError(f"{what} killed {times} workers: {one_line(cause)}")
     return ChunkError(f"{what} failed {times} times: {type(cause).__name__}: {one_line(cause)}")
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

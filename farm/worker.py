@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 RENDERS = 3  # whose poses and places a worker keeps: its own render's, and those that it helps out
 
+Order = tuple[str, list[Any], str, tuple]
+"""A call as it comes to a worker: (plan_id, plan, method, arguments). plan: a list around the reference to a Plan, fetched only
+when it is a new one. One argument to Ray, as it packs each of several by itself, at a cost."""
+
 Packed = dict[str, list[NDArray[np.uint8]]]
 """Keyframe features as they travel: layer name → bytes of its pre- and post-attention tokens."""
 
@@ -35,6 +39,13 @@ class Kept:
     key: Key
     method: str
     arguments: list[Any]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A tensor among a call's arguments, or its result, on the way between driver and worker."""
+
+    array: NDArray
 
 
 class FeaturesLostError(RuntimeError):
@@ -69,21 +80,22 @@ class RenderWorker:
             return torch.cuda.mem_get_info()[1]
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    def run(self, plan_id: str, plan: list[Any], method: str, arguments: tuple, features: Any = None) -> Any:
-        """A method of FrameRenderer. plan: a list around the reference to a Plan, fetched only when it is a new one.
+    def run(self, order: Order, features: Any = None) -> Any:
+        """A method of FrameRenderer.
 
         features: what a Kept among the arguments stands for, as `hand_out` gave it; None where they are here, or are to be made
         here. Raises OutOfMemoryError.
         """
         from renderer.memory import within_memory
 
-        return within_memory(lambda: self.resolve(plan_id, plan, arguments, features), self.free, method)
+        plan_id, plan, method, arguments = order
+        return send(within_memory(lambda: self.resolve(plan_id, plan, arguments, features), self.free, method))
 
     def keep(self, plan_id: str, plan: list[Any], kept: Kept) -> int:
         """Make keyframe features, which stay here until they are forgotten; returns their size in bytes."""
         import torch
 
-        made: KeyframeFeatures = self.run(plan_id, plan, kept.method, ray.get(kept.arguments[0]))
+        made: KeyframeFeatures = self.run((plan_id, plan, kept.method, ray.get(kept.arguments[0])))
         # Laid out as what travels arrives; and no inference tensors any more, which only inference mode may do everything with.
         alone = partial(torch.clone, memory_format=torch.contiguous_format)
         features = {layer: (alone(pre), alone(post)) for layer, (pre, post) in made.items()}
@@ -121,7 +133,7 @@ class RenderWorker:
                 resolved = self.render_frames(plan_id, plan).plan
                 self.features[kept.key] = {layer: unpack(pair, resolved) for layer, pair in features.items()}
                 settle()
-        given = [self.features[value.key] if isinstance(value, Kept) else value for value in arguments]
+        given = [self.features[value.key] if isinstance(value, Kept) else receive(value) for value in arguments]
         return self.render_frames(plan_id, plan), given
 
     def render_frames(self, plan_id: str, plan: list[Any]) -> "FrameRenderer":
@@ -138,6 +150,24 @@ class RenderWorker:
         while len(self.renderers) > RENDERS:
             del self.renderers[next(iter(self.renderers))]
         return self.renderers[plan_id]
+
+
+def send(value: Any) -> Any:
+    """A tensor as the array that it shows, and everything else as it is.
+
+    Pickle takes a tensor ten times as long as an array, and takes along all of the memory that a tensor is a part of: a chunk's
+    latents, before the first step, are a part of the whole clip's.
+    """
+    import torch
+
+    return Sent(value.numpy(force=True)) if isinstance(value, torch.Tensor) else value
+
+
+def receive(value: Any) -> Any:
+    """What was sent. Arrays lie in shared memory, to which nobody may write: a tensor has memory of its own."""
+    import torch
+
+    return torch.tensor(value.array) if isinstance(value, Sent) else value
 
 
 def pack(tensor: "Tensor") -> NDArray[np.uint8]:

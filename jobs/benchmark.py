@@ -3,7 +3,7 @@
 python jobs/benchmark.py gbuffer            a G-buffer of the dancer (20k triangles) at 512², one thread, against trimesh's rays
 python jobs/benchmark.py main               the phases of a render, inline and on Ray, and what Ray and its I/O add to them
 python jobs/benchmark.py main frames=8 ...  any key of farm/submit.py; repeats=N (default 3)
-python jobs/benchmark.py farm ...           what the driver costs a chunk, and how busy CPU workers are
+python jobs/benchmark.py farm ...           what the driver costs a chunk and a second, and how busy CPU workers are
 python jobs/benchmark.py gpus ...           sweeps and a long clip on 1, 2 and 4 GPUs, with the size of Stable Diffusion 1.5
 python jobs/benchmark.py memory frames=2000 ...  memory of driver and workers, against a clip of a quarter of the frames
 """

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from farm import driver, submit
+from farm import driver, records, submit
 from farm.command import renders
 from farm.config import SubmitConfig
 from farm.machine import find_machine, local_gpus
 from farm.progress import Progress, Worker
 from farm.sweep import Outcome, run_on
+from farm.watch import Watch
 from farm.workshop import Workshop
 from renderer.manifest import Manifest, read_manifest
 
@@ -35,8 +37,8 @@ class Clocked(Progress):
     last: phase that is not waited for; its beginning ends the render with Enough.
     """
 
-    def __init__(self, folder: Path, frames: int, last: str = ""):
-        super().__init__(folder, frames)
+    def __init__(self, folder: Path, frames: int, last: str = "", begun: Callable[[], None] = lambda: None):
+        super().__init__(folder, frames, begun=begun)
         self.last = last
         self.pids: set[int] = set()
         self.clocks: dict[str, tuple[float, float, float]] = {}
@@ -83,31 +85,66 @@ def rendered(folder: Path) -> Manifest:
 def driver_overhead(settings: Sequence[str]) -> None:
     """Everything that the driver's processors do while a render denoises, per chunk; and how busy its workers are.
 
-    The baseline is the same render in one process of as many threads as one worker has.
+    Some of it is done for each chunk, and some in each second: Ray's own threads, and what a person is shown. A second render, of
+    many chunks that take milliseconds, tells the two apart. The baseline is the same render in one process of as many threads as
+    one worker has.
     """
-    settings = ["frames=24", "steps=4", "chunk=2", "farm.threads=1", "model.device=cpu", *settings]
-    found = {}
+    common = ["steps=4", "chunk=2", "farm.threads=1", "model.device=cpu"]
+    settings = ["frames=24", *common, *settings]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        for name, farm in {"inline": ["farm=inline"], "Ray": ["farm=local"]}.items():
-            config = configured([*settings, *farm], Path(folder), name)
-            (Path(folder) / name).mkdir()
-            with contextlib.suppress(Enough), Clocked(Path(folder) / name, config.frames, "decoding") as progress:
-                driver.submit(config, progress)
-            seconds, own, of_workers = progress.between("denoising", "decoding")
-            workers = len(progress.pids)
-            busy = own / seconds if name == "inline" else of_workers / seconds / workers
-            found[name] = seconds, own, workers, busy
-            if name == "Ray":
-                manifest = rendered(Path(folder) / name)
-    chunks = manifest.config["steps"] * -(-config.frames // config.chunk)
-    seconds, own, workers, busy = found["Ray"]
-    print(f"{' '.join(settings)}: {chunks} chunks and their keyframe passes")
-    print(f"  driver, processor time a chunk   {1e3 * own / chunks:7.1f} ms   (aim: 5 ms at most)")
-    print(f"  of the workers' processor time   {own / (busy * seconds * workers):7.1%}")
-    print(f"  utilisation of {workers} workers        {busy:7.1%}   of one process {found['inline'][3]:.1%}")
-    print(f"  ratio                            {busy / found['inline'][3]:7.2f}")
-    speedup = found["inline"][0] / seconds
-    print(f"  denoising, one process / Ray     {speedup:7.2f}   {speedup / workers:.2f} a worker")
+        model = Path(folder) / "tiny"
+        subprocess.run([sys.executable, MODEL, "tiny", model], check=True, capture_output=True)
+        tiny = [*common, "frames=256", "scene=flag", "prompt=a", "resolution=64", f"model={model}", "farm=local"]
+        inline = denoised([*settings, "farm=inline"], Path(folder) / "inline")
+        ray = denoised([*settings, "farm=local"], Path(folder) / "Ray")
+        quick = denoised(tiny, Path(folder) / "quick")
+    chunk, second = per_chunk_and_second([(run.chunks, run.seconds, run.own) for run in (ray, quick)])
+    print(f"{' '.join(settings)}: {ray.chunks} chunks and their keyframe passes")
+    for name, run in {"driver, processor time a chunk": ray, "  the same, tiny model": quick}.items():
+        each = f"{run.chunks} chunks of {1e3 * run.seconds / run.chunks:.0f} ms"
+        print(f"  {name:<32}{1e3 * run.own / run.chunks:6.1f} ms   {each}")
+    print(f"  {'of these two: for each chunk':<32}{1e3 * chunk:6.1f} ms   (aim: 5 ms at most)")
+    print(f"  {'              in each second':<32}{1e3 * second:6.1f} ms")
+    busy = ray.of_workers / ray.seconds / ray.workers
+    alone = inline.own / inline.seconds
+    print(f"  {'beside that of the workers':<32}{ray.own / ray.of_workers:6.1%}")
+    print(f"  {f'utilisation of {ray.workers} workers':<32}{busy:6.1%}   of one process {alone:.1%}")
+    print(f"  {'ratio':<32}{busy / alone:6.2f}")
+    speedup = inline.seconds / ray.seconds
+    print(f"  {'denoising, one process / Ray':<32}{speedup:6.2f}   {speedup / ray.workers:.2f} a worker")
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """One render's denoising: seconds on the clock, of the driver's processors, and of the workers' processors."""
+
+    chunks: int
+    seconds: float
+    own: float
+    of_workers: float
+    workers: int
+
+
+def denoised(settings: Sequence[str], folder: Path) -> Denoised:
+    """With all that shows a person how it stands, as in farm/submit.py, but for the terminal."""
+    config, name = configured(settings, folder.parent, folder.name), folder.name
+    folder.mkdir()
+    watch = Watch(folder, {name: records.row(name, "waiting", config)}, False, (), config)
+    progress = Clocked(folder, config.frames, "decoding", lambda: watch.tell(name, "rendering", config))
+    with watch, contextlib.suppress(Enough), progress:
+        driver.submit(config, progress)
+    chunks = rendered(folder).config["steps"] * -(-config.frames // config.chunk)
+    return Denoised(chunks, *progress.between("denoising", "decoding"), len(progress.pids))
+
+
+def per_chunk_and_second(runs: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
+    """Processor seconds for each chunk, and in each second on the clock, of two runs (chunks, seconds, processor seconds).
+
+    >>> per_chunk_and_second([(10, 100.0, 1.5), (1000, 100.0, 6.45)])
+    (0.005, 0.0145)
+    """
+    (n, s, own), (m, r, other) = runs
+    return (own * r - other * s) / (n * r - m * s), (n * other - m * own) / (n * r - m * s)
 
 
 def gpus(settings: Sequence[str]) -> None:

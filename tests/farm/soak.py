@@ -113,6 +113,8 @@ def soak(minutes: float, seed: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # A shell's background jobs ignore interrupts, and so would the drivers that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     given = dict(word.split("=") for word in sys.argv[1:])
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         soak(float(given.get("minutes", 10)), int(given.get("seed", 0)), Path(directory))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -64,9 +65,23 @@ def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
     assert not ray.is_initialized()
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)])
-def test_a_worker_that_dies_or_hangs_changes_nothing(small, undisturbed, tmp_path, blow):
-    """Two workers; one is stopped while it denoises, as a person would: by the pid that status.json names."""
+BLOWS = {
+    "dies": lambda pid: os.kill(pid, signal.SIGKILL),
+    "hangs": lambda pid: os.kill(pid, signal.SIGSTOP),
+    "has no more memory": lambda pid: resource.prlimit(pid, resource.RLIMIT_DATA, (in_use(pid), -1)),
+    "can write no files": lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, -1)),
+}
+
+
+def in_use(pid):
+    """Bytes of a process's own memory."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmData"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize("blow", ["dies", *(pytest.param(blow, marks=pytest.mark.long) for blow in [*BLOWS][1:])])
+def test_a_worker_that_something_happens_to_changes_nothing(small, undisturbed, tmp_path, blow):
+    """Two workers; one of them meets it while it denoises, as a person would bring it about: by the pid in status.json."""
     config, killed = small(), []
 
     def kill_one():
@@ -75,7 +90,7 @@ def test_a_worker_that_dies_or_hangs_changes_nothing(small, undisturbed, tmp_pat
                 status = json.loads((tmp_path / "status.json").read_text())
                 if status["phase"] == "denoising" and status["workers"]:
                     killed.append(status["workers"][0]["pid"])
-                    os.kill(killed[0], blow)
+                    BLOWS[blow](killed[0])
 
     done = threading.Event()
     killer = threading.Thread(target=kill_one)

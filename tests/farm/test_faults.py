@@ -11,7 +11,7 @@ import pytest
 import ray
 import torch
 from conftest import PER_FRAME
-from test_farm import Silent, submission
+from test_farm import Silent, in_use, submission
 
 from farm import crew
 from farm.dispatcher import Farm
@@ -58,12 +58,6 @@ def limited(kind, limits):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(pid, kind, (-1, -1))
-
-
-def in_use(pid):
-    """Bytes of a process's own memory."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmData"))
-    return int(line.split()[1]) * 1024
 
 
 def prediction(executor, plan):

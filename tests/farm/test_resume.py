@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,28 +68,33 @@ def hashes(folder):
     return [frame["sha256"] for frame in manifest(folder)["frames"]]
 
 
-def kill(arguments, folder, when):
-    """The command, killed by SIGKILL once `when()` holds. Returns its folder."""
+def kill(arguments, folder, when, blow=signal.SIGKILL, code=-signal.SIGKILL):
+    """The command, to which a signal is sent once `when()` holds, and which ends with this code. Returns its folder."""
     command = [sys.executable, SUBMIT, *arguments, f"output={folder}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore interrupts, and so would this process if the tests are one.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     try:
         while process.poll() is None and not when():
             time.sleep(0.001)
+        process.send_signal(blow)
+        _, log = process.communicate(timeout=60)
     finally:
         process.kill()
-        _, log = process.communicate()
-    assert process.returncode == -9, log
+    assert process.returncode == code, log
     return folder
 
 
 @pytest.fixture(scope="module")
 def killed(settings, tmp_path_factory):
-    """Two folders of the same render: its driver was killed while it denoised, and while it decoded."""
-    one, two = (tmp_path_factory.mktemp("killed") for _ in range(2))
+    """Three folders of the same render: its driver was killed while it denoised, and while it decoded, and a person pressed
+    Ctrl-C while it denoised."""
+    one, two, three = (tmp_path_factory.mktemp("killed") for _ in range(3))
     with ThreadPoolExecutor() as pool:  # most of their time they import torch
         first = pool.submit(kill, settings, one, (one / ".work" / "frames.safetensors").exists)
         second = pool.submit(kill, settings, two, lambda: (two / "manifest.json").exists() and manifest(two)["frames"])
-        return first.result(), second.result()
+        third = pool.submit(kill, settings, three, (three / ".work" / "frames.safetensors").exists, signal.SIGINT, 130)
+        return first.result(), second.result(), third.result()
 
 
 def test_killed_while_denoising(settings, undisturbed, killed, capsys):
@@ -103,6 +110,15 @@ def test_killed_while_denoising(settings, undisturbed, killed, capsys):
     assert capsys.readouterr().out == f"video: {folder / 'video.mp4'}\n"
     status = json.loads((folder / "status.json").read_text())
     assert (status["state"], status["step"], status["steps"], status["frames_done"]) == ("done", 3, 3, 8)
+
+
+def test_interrupted_while_denoising(settings, undisturbed, killed):
+    folder = killed[2]
+    assert manifest(folder)["frames"] == []
+    assert "interrupted" in json.loads((folder / "status.json").read_text())["error"]
+    assert submit.main([*settings, f"output={folder}"]) == 0
+    assert hashes(folder) == undisturbed
+    assert found_done(folder)[0]["denoising"] >= 1
 
 
 def test_killed_while_decoding_with_a_damaged_frame_and_a_half_written_one(undisturbed, killed):

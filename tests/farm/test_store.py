@@ -12,12 +12,12 @@ def test_features_live_until_their_last_reader_is_done():
     store = FeatureStore(1000)
     assert store.reserve(KEY, 100, readers=2)
     store.publish(KEY, 90)
-    store.release(KEY, 0)
-    store.release(KEY, 0)  # a chunk that was computed twice is still one reader
+    store.release(KEY, [0])
+    store.release(KEY, [0])  # a chunk that was computed twice is still one reader
     assert store.bytes() == 90
-    store.release(KEY, 1)
+    store.release(KEY, [1])
     assert store.bytes() == 0
-    assert store.release(KEY, 1) == []
+    assert store.release(KEY, [1]) == []
 
 
 def test_the_book_says_what_exists_and_how_large():
@@ -26,7 +26,7 @@ def test_the_book_says_what_exists_and_how_large():
     store.publish(KEY, 100)
     store.reserve(("render", 1), 50, readers=3)
     store.reserve(("other", 0), 80, readers=1)
-    store.release(("render", 1), 1)
+    store.release(("render", 1), [1])
     first = {"render": "render", "pass": 0, "bytes": 100, "made": True, "waiting": [0]}
     second = {"render": "render", "pass": 1, "bytes": 50, "made": False, "waiting": [0, 2]}
     assert store.book() == {
@@ -49,8 +49,8 @@ def test_random_renders_never_take_more_than_there_is_and_all_get_their_turn():
             if alive and rng.random() < 0.5:
                 key = alive.pop(rng.integers(len(alive)))
                 finished.add(key)
-                assert store.release(key, 0) == []
-                alive += store.release(key, 1)
+                assert store.release(key, [0]) == []
+                alive += store.release(key, [1])
             assert store.bytes() <= 100
         while alive:
             finished.add(alive[0])
@@ -65,8 +65,8 @@ def test_nobody_overtakes():
     assert store.reserve(("a", 0), 60, readers=1)
     assert not store.reserve(("large", 0), 80, readers=1)
     assert not store.reserve(("b", 0), 30, readers=1)
-    assert store.release(("a", 0), 0) == [("large", 0)]
-    assert store.release(("large", 0), 0) == [("b", 0)]
+    assert store.release(("a", 0), [0]) == [("large", 0)]
+    assert store.release(("large", 0), [0]) == [("b", 0)]
 
 
 def test_a_question_asked_twice_has_one_answer():
@@ -76,7 +76,7 @@ def test_a_question_asked_twice_has_one_answer():
     assert store.reserve(KEY, 80, readers=1)
     assert not store.reserve(("other", 0), 80, readers=1)
     assert not store.reserve(("other", 0), 80, readers=1)
-    assert store.release(KEY, 0) == [("other", 0)]
+    assert store.release(KEY, [0]) == [("other", 0)]
 
 
 def test_what_would_fit_is_named():

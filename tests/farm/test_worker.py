@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from farm import crew, dispatcher
 from farm.config import FarmConfig
 from farm.machine import Machine, start_ray, stop_ray
-from farm.worker import RenderWorker, pack, unpack
+from farm.worker import RenderWorker, Sent, pack, receive, send, unpack
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -23,6 +24,24 @@ def test_features_travel_as_bytes_and_arrive_as_they_were(dtype):
     plan = SimpleNamespace(dtype=dtype, device="cpu")
     assert all(torch.equal(found, tokens) for found in unpack((array, array), plan))
     assert unpack((tokens, tokens), plan) == (tokens, tokens), "tensors travel as they are"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bool, torch.int64])
+def test_tensors_travel_as_what_they_show_and_arrive_as_they_were(dtype):
+    whole = torch.randn(100, 4, 8, 8, generator=torch.manual_seed(0)).to(dtype)
+    part = whole[2:4]
+    data = ray.cloudpickle.dumps(send(part))
+    assert len(data) < part.nbytes + 1000 < whole.nbytes
+    found = receive(ray.cloudpickle.loads(data))
+    assert (found.dtype, torch.equal(found, part)) == (dtype, True)
+    assert receive(send((3, None))) == (3, None), "everything else as it is"
+
+
+def test_nobody_writes_to_shared_memory():
+    array = np.zeros(3, np.float32)
+    array.flags.writeable = False  # as Ray has it
+    receive(Sent(array)).add_(1)
+    assert not array.any()
 
 
 def test_a_worker_tells_how_full_its_gpu_is(monkeypatch):
