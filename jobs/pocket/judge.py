@@ -135,7 +135,7 @@ def train(
         images, hero, wanted, rows = views(data, BATCH)
         prompts = questions[torch.randint(len(questions), ())]
         captions = ids[rows, torch.randint(ids.shape[1], (BATCH,), device=team.device)].long()
-        with torch.autocast(team.device.type, dtype=torch.bfloat16):
+        with torch.autocast(team.device.type, dtype=torch.bfloat16, enabled=images.is_cuda):
             seen, tokens, told = run(model, shrunk(images), torch.cat([prompts, captions]))
             loss = PATCHES * patches(tokens, hero, data.labels[rows, 0], wanted[:, 1])
         scale = model.logit_scale.exp().clamp(max=SHARPNESS)
