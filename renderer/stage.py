@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 
 from renderer.arrays import load_arrays, save_arrays
 from renderer.atlas import Texels, atlases, bake, share_out, surface_points
-from renderer.correspondence import Correspondence, correspond, texel_samples, unmixed
+from renderer.correspondence import Correspondence, correspond, pixel_density, texel_samples, unmixed
 from renderer.gbuffer import GBuffer, Geometry, control_image, facing_normals, gather
 from renderer.load import load_scene
 from renderer.noise import surface_keys
-from renderer.paint import Shot
+from renderer.paint import Lookup, Shot, look_up
 from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
 from renderer.scene import Scene
 from renderer.sheets import guide_frame
 from renderer.video import read_png, write_png
+
+DIRECTIONS = 4096  # of which a camera sees about as many as a hundred
 
 
 class Stage:
@@ -116,10 +118,35 @@ class Stage:
         vertices, caster = self.pose(frame)
         return Shot(self.gbuffer(frame, self.plan.size, vertices, caster), vertices, caster)
 
+    def lookup(self, frame: int, painters: Sequence[int]) -> Lookup:
+        """Where a frame's picture finds what the painters show. Renders of one scene look at the same places: made once for all."""
+        path = self.plan.stage / f"paint-{len(painters)}" / f"{frame:05d}.arrow"
+        if path.exists():
+            return Lookup(**load_arrays(path))
+        found = look_up(self.shot(frame), [self.painter(painter) for painter in painters], self.geometry)
+        if self.plan.shared:
+            save_arrays(path, vars(found))
+        return found
+
     def facing(self, frames: Sequence[int]) -> NDArray[np.float32]:
-        """How well each frame shows each texel of the coarsest feature level, [n, N], relative to one another; 0: not at all."""
-        tables = [self.correspondence(frame, self.plan.levels[-1]) for frame in frames]
-        return np.stack([np.where(table.weight.any(axis=1), table.facing, 0) for table in tables])
+        """How well each frame shows each place, [n, N], relative to one another; 0: not at all.
+
+        Places are texels of the heroes, about one a latent pixel, and directions around the camera, for what is behind them.
+        """
+        size, texels, around = self.plan.latent_size, self.texels(self.plan.latent_size, 1.0), directions(DIRECTIONS)
+        found = []
+        for frame in frames:
+            vertices, caster = self.pose(frame)
+            gbuffer, camera = self.gbuffer(frame, size, vertices, caster), self.plan.cameras[frame]
+            _, weight = texel_samples(gbuffer, texels, self.geometry, vertices, caster)
+            points = surface_points(vertices, self.geometry.faces, texels.triangle, texels.barycentrics)
+            normals = facing_normals(vertices, self.geometry.faces, camera)[texels.triangle]
+            xy, depth = camera.project(around, size)
+            inside = (depth > 0) & (xy >= 0).all(axis=1) & (xy < size).all(axis=1)
+            column, row = np.where(inside[:, None], xy, 0).astype(int).T
+            behind = inside & (gbuffer.object[row, column] >= self.geometry.heroes)
+            found.append(np.concatenate([weight.any(axis=1) * pixel_density(points, normals, camera), behind]))
+        return np.stack(found).astype(np.float32)
 
     def unwrap(self, frames: Sequence[int]) -> None:
         """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel.
@@ -148,6 +175,13 @@ class Stage:
     def picture_texels(self) -> Texels:
         """The texels on which finished pictures are compared and shown."""
         return self.texels(self.plan.size, 1.0)
+
+
+def directions(count: int) -> NDArray[np.float64]:
+    """Directions spread evenly over the sphere, homogeneous [count, 4], by the golden angle."""
+    y, turn = 1 - (2 * np.arange(count) + 1) / count, np.pi * (3 - 5**0.5) * np.arange(count)
+    level = np.sqrt(1 - y**2)
+    return np.stack([level * np.cos(turn), y, level * np.sin(turn), np.zeros(count)], axis=1)
 
 
 def merge_surveys(surveys: Sequence[Survey], frames: Sequence[int]) -> Survey:
