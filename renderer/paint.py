@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from renderer.atlas import surface_points
 from renderer.correspondence import NEXT_DOOR, bilinear, normalise, pixel_density, visible
-from renderer.gbuffer import NOTHING, GBuffer, Geometry, facing_normals
+from renderer.gbuffer import NOTHING, GBuffer, Geometry
 from renderer.rasterise import Caster
 
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
@@ -31,27 +31,28 @@ SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and sha
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame's geometry as its picture shows it. gbuffer: at the picture's size. vertices: world, [V, 3]; caster: over them."""
+    """A frame's geometry as its picture shows it. gbuffer: at the picture's size. vertices: world, [V, 3]; caster: over them.
+
+    normals: of triangles, float32 [T, 3], toward the camera.
+    """
 
     gbuffer: GBuffer
     vertices: NDArray[np.floating]
     caster: Caster
+    normals: NDArray[np.float32]
 
     @cached_property
     def trust(self) -> NDArray[np.float32]:
         """How much its picture is to be trusted as a painter's, [H, W], see `trust`."""
         return trust(self.gbuffer)
 
-    def density(
-        self, geometry: Geometry, points: NDArray, triangle: NDArray[np.integer], ground: NDArray[np.bool_]
-    ) -> NDArray:
+    def density(self, points: NDArray, triangle: NDArray[np.integer], ground: NDArray[np.bool_]) -> NDArray:
         """Pixels per area, float32 [P], in this frame at world points [P, 4] on these triangles [P], -1 off the heroes.
 
         ground: bool [P]. On the dome it is 1.
         """
         density, hero, camera = np.ones(len(points), np.float32), triangle >= 0, self.gbuffer.camera
-        normals = facing_normals(self.vertices, geometry.faces, camera)[triangle[hero]]
-        density[hero] = pixel_density(points[hero, :3], normals, camera)
+        density[hero] = pixel_density(points[hero, :3], self.normals[triangle[hero]], camera)
         density[ground] = pixel_density(points[ground, :3], np.array([[0.0, 1.0, 0.0]]), camera)
         return density
 
@@ -96,7 +97,7 @@ def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[NDArray, Ten
     shown, inverse = other.gbuffer.object.ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
     mine = (shown == obj[:, None]) & (close | ~hero[:, None])
-    density = other.density(geometry, points, triangle, obj == geometry.heroes)
+    density = other.density(points, triangle, obj == geometry.heroes)
     return xy, pixel, normalise(torch.where(torch.from_numpy(mine), weight, 0)), density
 
 
@@ -136,7 +137,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     shares = composite(inside * good.clip(0, 1) * border.clip(1e-3, 1))
 
     ground = gbuffer.object == geometry.heroes
-    own = shot.density(geometry, gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground.ravel())
+    own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground.ravel())
     worth = (inside * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)).max(axis=1).clip(max=1)
     worth = worth.reshape(height, width)
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)

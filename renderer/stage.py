@@ -122,7 +122,8 @@ class Stage:
     def shot(self, frame: int) -> Shot:
         """A frame's geometry at the size of its picture."""
         vertices, caster = self.pose(frame)
-        return Shot(self.gbuffer(frame, self.plan.size, vertices, caster), vertices, caster)
+        gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
+        return Shot(gbuffer, vertices, caster, facing_normals(vertices, self.geometry.faces, gbuffer.camera))
 
     def lookup(self, frame: int, painters: Sequence[int]) -> Lookup:
         """Where a frame's picture finds what the painters show."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from toys import bent, rigid, shoot, still_life
 
+from renderer.gbuffer import facing_normals
 from renderer.paint import SOFT, Shot, composite, look_up, paint, reproject, sample, trust
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
@@ -15,7 +16,8 @@ EYES = [(1.0, 1.6, 4.0), (-1.5, 1.2, 3.6), (2.2, 1.4, 3.3), (0.2, 2.0, 3.0)]
 
 def make_shot(eye, vertices):
     camera = oracle.look_at(eye, (0.0, 0.7, 0.0), fov=50)
-    return Shot(shoot(GEOMETRY, camera, vertices, SIZE), vertices, Caster(vertices, GEOMETRY.faces))
+    normals = facing_normals(vertices, GEOMETRY.faces, camera)
+    return Shot(shoot(GEOMETRY, camera, vertices, SIZE), vertices, Caster(vertices, GEOMETRY.faces), normals)
 
 
 SHOTS = [make_shot(eye, bent(GEOMETRY, 0.3 * number)) for number, eye in enumerate(EYES)]
