@@ -55,7 +55,10 @@ class MethodConfig:
     )
     alpha: float = key(1.0, "weight of the unified post-attention features on covered pixels; 0: not at all")
     unify: str = key("facing", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
-    until: float = key(1.0, "fraction of the steps with attention and injection across frames")
+    until: float = key(
+        0.4,
+        "fraction of the steps with attention and injection across frames; what comes later is detail, which it softens",
+    )
     adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
     paint: int = key(
         8, "frames whose finished pictures all others take what they show of the same places from; 0: none"

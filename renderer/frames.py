@@ -139,17 +139,12 @@ class FrameRenderer(Stage):
     ) -> list[str]:
         """Decode and write these frames' pictures; returns the sha256 of each one's pixels.
 
-        painters: the frames that paint all others, and paints, their pictures uint8 [K, H, W, 3].
+        painters: the frames that paint all others, the first ones on top, and paints, their pictures uint8 [K, H, W, 3].
         """
         pictures = self.pictures(latents)
         if painters:
-            shots = [self.painter(painter) for painter in painters]
-            pictures = np.stack(
-                [
-                    paint(picture, paints, self.shot(frame), shots, self.geometry)
-                    for frame, picture in zip(frames, pictures, strict=True)
-                ]
-            )
+            made = zip(frames, pictures, strict=True)
+            pictures = np.stack([paint(picture, paints, self.lookup(frame, painters)) for frame, picture in made])
         for frame, picture in zip(frames, pictures, strict=True):
             write_png(self.plan.picture_path(frame), picture)
         return [frame_hash(picture) for picture in pictures]

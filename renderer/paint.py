@@ -2,6 +2,7 @@
 
 The network knows places on a grid of features and latents, several pixels wide; what is finer it makes up in each frame anew,
 and that flickers. Here places are pixels: painters are looked up by projection, through no texture, so that little is blurred.
+A mean of painters that disagree is mush, so they are laid over one another: what the first shows well hides the second.
 """
 
 from collections.abc import Sequence
@@ -13,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
+from torch.nn import functional as F
 
 from renderer.atlas import surface_points
 from renderer.correspondence import NEXT_DOOR, bilinear, normalise, pixel_density, visible
-from renderer.gbuffer import NOTHING, GBuffer, Geometry, facing_normals
+from renderer.gbuffer import NOTHING, GBuffer, Geometry
 from renderer.rasterise import Caster
-from renderer.unify import Sources, unify
 
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
-# Powers to which pixel densities weigh: on heroes one view wins, as a mean of differing ones blurs.
-HERO, PLANE = 32.0, 4.0
+POOR, GOOD = 0.4, 0.7  # of the best painter's pixel density: with less a painter covers nothing, with more all it shows
+BORDER = 24.0  # pixels: towards its picture's border a painter lets the next one through
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 FEATHER = 1.5  # pixels: paint ends softly
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
@@ -30,36 +31,58 @@ SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and sha
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame's geometry as its picture shows it. gbuffer: at the picture's size. vertices: world, [V, 3]; caster: over them."""
+    """A frame's geometry as its picture shows it. gbuffer: at the picture's size. vertices: world, [V, 3]; caster: over them.
+
+    normals: of triangles, float32 [T, 3], toward the camera.
+    """
 
     gbuffer: GBuffer
     vertices: NDArray[np.floating]
     caster: Caster
+    normals: NDArray[np.float32]
 
     @cached_property
     def trust(self) -> NDArray[np.float32]:
         """How much its picture is to be trusted as a painter's, [H, W], see `trust`."""
         return trust(self.gbuffer)
 
-    def density(
-        self, geometry: Geometry, points: NDArray, triangle: NDArray[np.integer], ground: NDArray[np.bool_]
-    ) -> NDArray:
+    def density(self, points: NDArray, triangle: NDArray[np.integer], ground: NDArray[np.bool_]) -> NDArray:
         """Pixels per area, float32 [P], in this frame at world points [P, 4] on these triangles [P], -1 off the heroes.
 
         ground: bool [P]. On the dome it is 1.
         """
         density, hero, camera = np.ones(len(points), np.float32), triangle >= 0, self.gbuffer.camera
-        normals = facing_normals(self.vertices, geometry.faces, camera)[triangle[hero]]
-        density[hero] = pixel_density(points[hero, :3], normals, camera)
+        density[hero] = pixel_density(points[hero, :3], self.normals[triangle[hero]], camera)
         density[ground] = pixel_density(points[ground, :3], np.array([[0.0, 1.0, 0.0]]), camera)
         return density
 
 
-def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[Tensor, Tensor, NDArray[np.float32]]:
+@dataclass(frozen=True)
+class Lookup:
+    """Where a picture of P = H·W pixels finds what the painters show of its places: n finds, of which a pixel may have several.
+
+    place: int32 [n], the pixel. painter: int32 [n]. xy: float32 [n, 2], where in the painter's picture. pixel: int32 [n, 4] and
+    weight: float32 [n, 4], the bilinear sample there of what shows the same, see `reproject`. inside: float32 [n] in [0, 1], how
+    far that is from outlines. share: float32 [n], a pixel's sum to 1. worth: float32 [H, W] in [0, 1], of the whole; 0 where
+    there is no find. ground: bool [H, W], where the picture shows it.
+    """
+
+    place: NDArray[np.int32]
+    painter: NDArray[np.int32]
+    xy: NDArray[np.float32]
+    pixel: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    share: NDArray[np.float32]
+    worth: NDArray[np.float32]
+    ground: NDArray[np.bool_]
+
+
+def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[NDArray, Tensor, Tensor, NDArray[np.float32]]:
     """Where another frame's picture shows the places of this one's P pixels.
 
-    Returns pixel int64 [P, 4] and weight float32 [P, 4], bilinear, rows sum to 1, or to 0 where the place is not seen; and
-    density float32 [P], the pixels that the other frame has on a place's surroundings.
+    Returns xy float64 [P, 2]; pixel int64 [P, 4] and weight float32 [P, 4], bilinear there, rows sum to 1, or to 0 where the
+    place is not seen; and density float32 [P], the pixels that the other frame has on a place's surroundings.
     """
     gbuffer, camera, (height, width) = shot.gbuffer, other.gbuffer.camera, shot.gbuffer.object.shape
     obj, triangle = gbuffer.object.ravel(), gbuffer.triangle.ravel()
@@ -74,8 +97,8 @@ def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[Tensor, Tens
     shown, inverse = other.gbuffer.object.ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
     mine = (shown == obj[:, None]) & (close | ~hero[:, None])
-    density = other.density(geometry, points, triangle, obj == geometry.heroes)
-    return pixel, normalise(torch.where(torch.from_numpy(mine), weight, 0)), density
+    density = other.density(points, triangle, obj == geometry.heroes)
+    return xy, pixel, normalise(torch.where(torch.from_numpy(mine), weight, 0)), density
 
 
 def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
@@ -97,41 +120,83 @@ def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
     return np.minimum(distance_transform_edt(inside) / np.where(gbuffer.triangle >= 0, *SOFT), 1).astype(np.float32)
 
 
-def picture_sources(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> tuple[Sources, NDArray[np.float32]]:
-    """Where a picture's P pixels find what the painters show of their places, and how much that is worth, [H, W] in [0, 1]."""
-    gbuffer = shot.gbuffer
-    obj, triangle = gbuffer.object.ravel(), gbuffer.triangle.ravel()
-    pixels, weights, densities = zip(*(reproject(shot, painter, geometry) for painter in painters), strict=True)
-    pixel, weight = torch.stack(pixels, dim=1), torch.stack(weights, dim=1)  # [P, K, 4]
+def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
+    """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
+    gbuffer, (height, width) = shot.gbuffer, shot.gbuffer.object.shape
+    found = [reproject(shot, painter, geometry) for painter in painters]
+    xy = np.stack([xy for xy, *_ in found], axis=1)  # [P, K, 2]
+    pixel, weight = (
+        torch.stack(list(part), dim=1).numpy() for part in list(zip(*found, strict=True))[1:3]
+    )  # [P, K, 4]
     trusts = np.stack([painter.trust.ravel() for painter in painters])
-    trusted = (weight.numpy() * trusts[np.arange(len(painters))[:, None], pixel]).sum(
-        axis=2
-    )  # [P, K]; 0 where not seen
-    density = np.where(trusted > 0, np.stack(densities, axis=1), 0)
+    inside = (weight * trusts[np.arange(len(painters))[:, None], pixel]).sum(axis=2)  # [P, K]; 0 where not seen
+    density = np.where(inside > 0, np.stack([density for *_, density in found], axis=1), 0)
 
-    best = np.maximum(density.max(axis=1, keepdims=True), 1e-12)
-    shares = trusted * (density / best) ** np.where(triangle >= 0, HERO, PLANE)[:, None]
-    total = shares.sum(axis=1, keepdims=True)
-    shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0).astype(np.float32)
+    good = (density / np.maximum(density.max(axis=1, keepdims=True), 1e-12) - POOR) / (GOOD - POOR)
+    border = np.minimum(xy, (width, height) - xy).min(axis=2) / BORDER
+    shares = composite(inside * good.clip(0, 1) * border.clip(1e-3, 1))
 
-    own = shot.density(geometry, gbuffer.point.reshape(-1, 4), triangle, obj == geometry.heroes)
-    worth = (trusted * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)).max(axis=1)
-    worth = worth.reshape(gbuffer.object.shape).astype(np.float32).clip(max=1)
+    ground = gbuffer.object == geometry.heroes
+    own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground.ravel())
+    worth = (inside * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)).max(axis=1).clip(max=1)
+    worth = worth.reshape(height, width)
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
 
-    index = pixel + gbuffer.object.size * torch.arange(len(painters))[:, None]
-    weight = weight * torch.from_numpy(shares)[..., None]
-    return Sources(index.flatten(1), weight.flatten(1), torch.from_numpy(total[:, 0] > 0)), worth
+    place, painter = np.nonzero(shares)
+    finds = {"xy": xy, "pixel": pixel.astype(np.int32), "weight": weight, "inside": inside, "share": shares}
+    picked = {name: value[place, painter] for name, value in finds.items()}
+    floats = {name: value.astype(np.float32) for name, value in picked.items() if name != "pixel"}
+    return Lookup(
+        place=place.astype(np.int32),
+        painter=painter.astype(np.int32),
+        pixel=picked["pixel"],
+        worth=worth.astype(np.float32),
+        ground=ground,
+        **floats,
+    )
 
 
-def paint(
-    picture: NDArray[np.uint8], paints: NDArray[np.uint8], shot: Shot, painters: Sequence[Shot], geometry: Geometry
-) -> NDArray[np.uint8]:
+def composite(cover: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Shares of layers that lie over one another (Porter and Duff 1984). cover: [P, K] in [0, 1], the first layer on top.
+
+    Rows sum to 1, or to 0 where nothing covers.
+
+    >>> composite(np.array([[0.75, 0.5, 1.0], [0.0, 0.5, 0.0]])).tolist()
+    [[0.75, 0.125, 0.125], [0.0, 1.0, 0.0]]
+    """
+    uncovered = np.cumprod(1 - cover, axis=1)
+    shares = cover * np.concatenate([np.ones_like(cover[:, :1]), uncovered[:, :-1]], axis=1)
+    total = shares.sum(axis=1, keepdims=True)
+    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+
+
+def sample(paints: NDArray[np.uint8], lookup: Lookup) -> NDArray[np.float32]:
+    """What the painters' pictures [K, H, W, 3] show of a picture's places, float32 [H, W, 3]; 0 where there is no find.
+
+    Bicubic, which keeps a tenth more of the finest detail than bilinear does; near outlines its reach would bring in what is
+    next door.
+    """
+    count, height, width, channels = paints.shape
+    unified = np.zeros((lookup.worth.size, channels), np.float32)
+    for k in range(count):
+        mine = np.flatnonzero(lookup.painter == k)
+        picture = paints[k].astype(np.float32)
+        linear = np.einsum("nqc,nq->nc", picture.reshape(-1, channels)[lookup.pixel[mine]], lookup.weight[mine])
+        grid = torch.from_numpy(2 * lookup.xy[mine] / np.array([width, height], np.float32) - 1)
+        image = torch.from_numpy(picture).permute(2, 0, 1)
+        cubic = F.grid_sample(image[None], grid[None, None], "bicubic", "border", align_corners=False)[
+            0, :, 0
+        ].T.numpy()
+        unified[lookup.place[mine]] += lookup.share[mine, None] * (
+            linear + lookup.inside[mine, None] * (cubic - linear)
+        )
+    return unified.reshape(height, width, channels)
+
+
+def paint(picture: NDArray[np.uint8], paints: NDArray[np.uint8], lookup: Lookup) -> NDArray[np.uint8]:
     """A picture [H, W, 3] with what the painters' pictures [K, H, W, 3] show of its places, where they show them well."""
-    sources, worth = picture_sources(shot, painters, geometry)
-    unified = unify(torch.from_numpy(paints).reshape(-1, 3).float(), sources).view(picture.shape).numpy()
-    change = worth[..., None] * (unified - picture)
-    ground = (shot.gbuffer.object == geometry.heroes)[..., None]
-    light, share = (gaussian_filter(image, (SHADE, SHADE, 0)) for image in (change * ground, ground.astype(np.float32)))
-    change -= ground * worth[..., None] * light / np.maximum(share, 1e-3)
+    change = lookup.worth[..., None] * (sample(paints, lookup) - picture)
+    mask = lookup.ground[..., None]
+    light, share = (gaussian_filter(image, (SHADE, SHADE, 0)) for image in (change * mask, mask.astype(np.float32)))
+    change -= mask * lookup.worth[..., None] * light / np.maximum(share, 1e-3)
     return np.rint(picture + change).clip(0, 255).astype(np.uint8)

@@ -73,6 +73,11 @@ class Plan:
         width, height = self.latent_size
         return -(-width // 2**level), -(-height // 2**level)
 
+    @property
+    def shared(self) -> bool:
+        """Do other renders look at the same scene?"""
+        return self.stage != self.work
+
     def picture_path(self, frame: int) -> Path:
         return self.pictures / f"{frame:05d}.png"
 

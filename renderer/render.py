@@ -193,7 +193,9 @@ def denoise(
     scheduler = make_scheduler(plan.spec, plan.steps)
     timesteps = scheduler.timesteps
     background = _in_order(executor.run(plan, "background", [(chunk,) for chunk in chunks]))
-    chosen = [] if method.choose == "random" else fixed_keyframes(plan, executor, plan.keyframes)
+    chosen = even_keyframes(plan.frames, plan.keyframes) if method.choose == "even" else []
+    if plan.keyframes and method.choose == "coverage":
+        chosen = sorted(covering_frames(plan, executor, plan.keyframes))
     clip = Clip(scheduler, draw_noise(plan, executor, 0) * scheduler.init_noise_sigma, background, size)
     glances = [math.ceil(part * plan.steps) - 1 for part in PREVIEWS] if show else []
 
@@ -268,12 +270,10 @@ def draw_noise(plan: Plan, executor: Executor, draw: int) -> Tensor:
     return torch.cat(_in_order(executor.run(plan, "noise", [(chunk, draw) for chunk in plan.chunks()])))
 
 
-def fixed_keyframes(plan: Plan, executor: Executor, count: int) -> list[int]:
-    """So many frames that stand for all others over the whole render."""
-    if count and plan.config.method.choose == "coverage":
-        facing = _in_order(executor.run(plan, "facing", [(chunk,) for chunk in plan.chunks()]))
-        return covering_keyframes(np.concatenate(facing), count)
-    return even_keyframes(plan.frames, count)
+def covering_frames(plan: Plan, executor: Executor, count: int) -> list[int]:
+    """So many frames that together show the most, those that show more first."""
+    facing = _in_order(executor.run(plan, "facing", [(chunk,) for chunk in plan.chunks()]))
+    return covering_keyframes(np.concatenate(facing), count)
 
 
 def open_checkpoints(
@@ -296,7 +296,8 @@ def decode(
     hashes = dict(books.hashes) if books else {}
     chunks = [chunk for chunk in plan.chunks() if not all(frame in hashes for frame in chunk)]
     progress.phase("decoding", plan.frames, plan.frames - sum(map(len, chunks)))
-    painters = fixed_keyframes(plan, executor, plan.config.method.paint) if chunks else []
+    count = plan.config.method.paint
+    painters = covering_frames(plan, executor, count) if chunks and count else []
     paints = draw_pictures(plan, executor, latents[painters])
     calls = [(chunk, latents[list(chunk)], painters, paints) for chunk in chunks]
     try:

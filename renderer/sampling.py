@@ -53,7 +53,7 @@ def even_keyframes(frames: int, keyframes: int) -> list[int]:
 
 
 def covering_keyframes(facing: NDArray[np.floating], keyframes: int) -> list[int]:
-    """K frames that together show as much as possible of what the clip shows, as well as it ever does; in order.
+    """K frames that together show as much as possible of what the clip shows, as well as it ever does; what shows most first.
 
     facing: [F, N], how well each frame shows each place, 0 where it does not. A place counts as often as it is seen. Greedy,
     which for such a sum of maxima is within 1 - 1/e of the best choice (Nemhauser et al. 1978).
@@ -66,7 +66,7 @@ def covering_keyframes(facing: NDArray[np.floating], keyframes: int) -> list[int
         gain[chosen] = -1
         chosen.append(int(gain.argmax()))
         best = np.maximum(best, facing[chosen[-1]])
-    return sorted(chosen)
+    return chosen
 
 
 def guide(branches: Tensor, guidance: float) -> Tensor:

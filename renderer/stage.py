@@ -1,23 +1,26 @@
 """The scene of a render, frame by frame: poses, G-buffers, correspondence, textures. Everything here is made without a network."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from renderer.arrays import load_arrays, save_arrays
 from renderer.atlas import Texels, atlases, bake, share_out, surface_points
-from renderer.correspondence import Correspondence, correspond, texel_samples, unmixed
+from renderer.correspondence import Correspondence, correspond, pixel_density, texel_samples, unmixed
 from renderer.gbuffer import GBuffer, Geometry, control_image, facing_normals, gather
 from renderer.load import load_scene
 from renderer.noise import surface_keys
-from renderer.paint import Shot
+from renderer.paint import Lookup, Shot, look_up
 from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
 from renderer.scene import Scene
 from renderer.sheets import guide_frame
 from renderer.video import read_png, write_png
+
+DIRECTIONS = 4096  # of which a camera sees about as many as a hundred
 
 
 class Stage:
@@ -51,18 +54,23 @@ class Stage:
 
     def survey(self, frames: Sequence[int]) -> Survey:
         """What these frames say about the clip, looked at on the latent grid."""
-        inverse, areas = [], []
-        for frame in frames:
-            gbuffer = self.gbuffer(frame, self.plan.latent_size, *self.pose(frame))
-            inverse.append(gbuffer.inverse_depth[gbuffer.inverse_depth > 0])
-            areas.append(np.bincount(gbuffer.object[gbuffer.triangle >= 0], minlength=self.geometry.heroes))
-        visible = np.concatenate(inverse)
+        seen = [self.of_scene(f"survey/{frame:05d}", partial(self._survey, frame)) for frame in frames]
+        areas = [arrays["areas"] for arrays in seen]
         return Survey(
-            near=float(visible.max(initial=0.0)),
-            far=float(visible.min(initial=np.inf)),
+            near=float(max(arrays["near"] for arrays in seen)),
+            far=float(min(arrays["far"] for arrays in seen)),
             areas=tuple(np.max(areas, axis=0).tolist()),
             coverage=float(np.sum(areas) / (len(frames) * np.prod(self.plan.latent_size))),
         )
+
+    def _survey(self, frame: int) -> dict[str, NDArray]:
+        gbuffer = self.gbuffer(frame, self.plan.latent_size, *self.pose(frame))
+        inverse = gbuffer.inverse_depth[gbuffer.inverse_depth > 0]
+        return {
+            "near": np.array(inverse.max(initial=0.0), np.float64),
+            "far": np.array(inverse.min(initial=np.inf), np.float64),
+            "areas": np.bincount(gbuffer.object[gbuffer.triangle >= 0], minlength=self.geometry.heroes),
+        }
 
     def _texels(self, size: tuple[int, int], density: float) -> Texels:
         """The heroes' texels for a grid of this (width, height) with `density` texels along a pixel."""
@@ -114,12 +122,49 @@ class Stage:
     def shot(self, frame: int) -> Shot:
         """A frame's geometry at the size of its picture."""
         vertices, caster = self.pose(frame)
-        return Shot(self.gbuffer(frame, self.plan.size, vertices, caster), vertices, caster)
+        gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
+        return Shot(gbuffer, vertices, caster, facing_normals(vertices, self.geometry.faces, gbuffer.camera))
+
+    def lookup(self, frame: int, painters: Sequence[int]) -> Lookup:
+        """Where a frame's picture finds what the painters show."""
+
+        def make() -> dict[str, NDArray]:
+            return vars(look_up(self.shot(frame), [self.painter(painter) for painter in painters], self.geometry))
+
+        return Lookup(**self.of_scene(f"paint-{len(painters)}/{frame:05d}", make))
+
+    def of_scene(self, name: str, make: Callable[[], Mapping[str, NDArray]]) -> Mapping[str, NDArray]:
+        """Arrays that depend on scene and camera alone: made once where renders share a folder, each time where none does."""
+        path = self.plan.stage / f"{name}.arrow"
+        if path.exists():
+            return load_arrays(path)
+        arrays = make()
+        if self.plan.shared:
+            save_arrays(path, arrays)
+        return arrays
 
     def facing(self, frames: Sequence[int]) -> NDArray[np.float32]:
-        """How well each frame shows each texel of the coarsest feature level, [n, N], relative to one another; 0: not at all."""
-        tables = [self.correspondence(frame, self.plan.levels[-1]) for frame in frames]
-        return np.stack([np.where(table.weight.any(axis=1), table.facing, 0) for table in tables])
+        """How well each frame shows each place, [n, N], relative to one another; 0: not at all.
+
+        Places are texels of the heroes, about one a latent pixel, and directions around the camera, for what is behind them.
+        """
+        return np.stack(
+            [self.of_scene(f"facing/{frame:05d}", partial(self._facing, frame))["facing"] for frame in frames]
+        )
+
+    def _facing(self, frame: int) -> dict[str, NDArray]:
+        size, texels, camera = self.plan.latent_size, self.texels(self.plan.latent_size, 1.0), self.plan.cameras[frame]
+        vertices, caster = self.pose(frame)
+        gbuffer = self.gbuffer(frame, size, vertices, caster)
+        _, weight = texel_samples(gbuffer, texels, self.geometry, vertices, caster)
+        points = surface_points(vertices, self.geometry.faces, texels.triangle, texels.barycentrics)
+        normals = facing_normals(vertices, self.geometry.faces, camera)[texels.triangle]
+        xy, depth = camera.project(directions(DIRECTIONS), size)
+        inside = (depth > 0) & (xy >= 0).all(axis=1) & (xy < size).all(axis=1)
+        column, row = np.where(inside[:, None], xy, 0).astype(int).T
+        behind = inside & (gbuffer.object[row, column] >= self.geometry.heroes)
+        facing = np.concatenate([weight.any(axis=1) * pixel_density(points, normals, camera), behind])
+        return {"facing": facing.astype(np.float32)}
 
     def unwrap(self, frames: Sequence[int]) -> None:
         """Write the textures of finished frames: what their pictures show at each texel, about one texel a pixel.
@@ -127,27 +172,40 @@ class Stage:
         seen: whether the frame shows it at all. facing: the cosine of the angle at which it is seen; 0 where it is not, or
         where a pixel that its colour comes from shows something else, too.
         """
-        texels = self.picture_texels()
         for frame in frames:
-            vertices, caster = self.pose(frame)
-            gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
-            pixel, weight = texel_samples(gbuffer, texels, self.geometry, vertices, caster)
+            samples = self.of_scene(f"texels/{frame:05d}", partial(self._texture_samples, frame))
             colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
-            sampled = (colours[pixel] * weight[..., None]).sum(axis=1)
-            points = surface_points(vertices, self.geometry.faces, texels.triangle, texels.barycentrics)
-            normals = facing_normals(vertices, self.geometry.faces, self.plan.cameras[frame])[texels.triangle]
-            to_eye = self.plan.cameras[frame].position - points
-            cosine = (to_eye * normals).sum(axis=1) / np.maximum(np.linalg.norm(to_eye, axis=1), 1e-20)
+            sampled = (colours[samples["pixel"]] * samples["weight"][..., None]).sum(axis=1)
             texture = {
                 "colour": np.rint(sampled).astype(np.uint8),
-                "seen": weight.any(axis=1),
-                "facing": np.where(weight.all(axis=1), np.clip(cosine, 0, 1), 0).astype(np.float16),
+                "seen": samples["weight"].any(axis=1),
+                "facing": samples["facing"],
             }
             save_arrays(self.plan.texture_path(frame), texture)
+
+    def _texture_samples(self, frame: int) -> dict[str, NDArray]:
+        """Where the texels of `unwrap` lie in a frame's picture, and at which angle."""
+        texels, camera = self.picture_texels(), self.plan.cameras[frame]
+        vertices, caster = self.pose(frame)
+        gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
+        pixel, weight = texel_samples(gbuffer, texels, self.geometry, vertices, caster)
+        points = surface_points(vertices, self.geometry.faces, texels.triangle, texels.barycentrics)
+        normals = facing_normals(vertices, self.geometry.faces, camera)[texels.triangle]
+        to_eye = camera.position - points
+        cosine = (to_eye * normals).sum(axis=1) / np.maximum(np.linalg.norm(to_eye, axis=1), 1e-20)
+        facing = np.where(weight.all(axis=1), np.clip(cosine, 0, 1), 0).astype(np.float16)
+        return {"pixel": pixel, "weight": weight, "facing": facing}
 
     def picture_texels(self) -> Texels:
         """The texels on which finished pictures are compared and shown."""
         return self.texels(self.plan.size, 1.0)
+
+
+def directions(count: int) -> NDArray[np.float64]:
+    """Directions spread evenly over the sphere, homogeneous [count, 4], by the golden angle."""
+    y, turn = 1 - (2 * np.arange(count) + 1) / count, np.pi * (3 - 5**0.5) * np.arange(count)
+    level = np.sqrt(1 - y**2)
+    return np.stack([level * np.cos(turn), y, level * np.sin(turn), np.zeros(count)], axis=1)
 
 
 def merge_surveys(surveys: Sequence[Survey], frames: Sequence[int]) -> Survey:

@@ -20,7 +20,7 @@ from renderer.files import cache_folder
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 PER_FRAME = MethodConfig(name="per_frame", keyframes=0, adain_until=0.0, paint=0)
-PAPER = MethodConfig(name="paper", keyframes=2, choose="random", alpha=0.6, unify="fill+mean", paint=0)
+PAPER = MethodConfig(name="paper", keyframes=2, choose="random", alpha=0.6, unify="fill+mean", until=1.0, paint=0)
 
 
 @pytest.hookimpl(tryfirst=True)

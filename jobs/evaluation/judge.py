@@ -21,7 +21,7 @@ EMBEDDED = POCKET / "judge"
 
 
 class Judge:
-    """A CLIP model, and the critic that finds heroes where one lies beside it. On the CPU.
+    """A CLIP model, and the critic that finds heroes where one lies beside it. On the GPU where there is one.
 
     name: "pocket" for the embedded one, which knows the embedded model's vocabulary and no more; else a folder or hub id.
     Raises ModelError where it cannot be loaded.
@@ -29,6 +29,7 @@ class Judge:
 
     def __init__(self, name: str):
         self.name, source = name, str(EMBEDDED) if name == "pocket" else name
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         transformers.utils.logging.disable_progress_bar()
         try:
             self.model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).eval()
@@ -38,14 +39,17 @@ class Judge:
             raise ModelError(
                 f"judge {source}: cannot be loaded; where there is a network `hf download {CLIP}` fetches CLIP"
             ) from error
-        self.mean, self.std = (torch.tensor(processing[f"image_{key}"])[:, None, None] for key in ("mean", "std"))
-        self.critic = load_critic() if name == "pocket" else None
+        self.model.to(self.device)
+        self.mean, self.std = (
+            torch.tensor(processing[f"image_{key}"], device=self.device)[:, None, None] for key in ("mean", "std")
+        )
+        self.critic = load_critic().to(self.device) if name == "pocket" else None
         self.told: dict[tuple[str, ...], Tensor] = {}
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Unit embeddings [B, D] of pictures uint8 [H, W, 3]: the largest square in their middle is what is looked at."""
-        images = scaled(pictures)
+        images = scaled(pictures).to(self.device)
         height, width = images.shape[-2:]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -53,7 +57,7 @@ class Judge:
         size = self.model.config.vision_config.image_size
         pixels = F.interpolate(square, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
         pooled = self.model.vision_model(pixel_values=(pixels - self.mean) / self.std).pooler_output
-        return F.normalize(self.model.visual_projection(pooled), dim=-1)
+        return F.normalize(self.model.visual_projection(pooled), dim=-1).cpu()
 
     @torch.inference_mode()
     def texts(self, prompts: Sequence[str]) -> Tensor:
@@ -63,8 +67,8 @@ class Judge:
             tokens = self.tokenizer(
                 list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
             )
-            pooled = self.model.text_model(**tokens).pooler_output
-            self.told[tuple(prompts)] = F.normalize(self.model.text_projection(pooled), dim=-1)
+            pooled = self.model.text_model(**tokens.to(self.device)).pooler_output
+            self.told[tuple(prompts)] = F.normalize(self.model.text_projection(pooled), dim=-1).cpu()
         return self.told[tuple(prompts)]
 
     @torch.inference_mode()
@@ -72,7 +76,7 @@ class Judge:
         """Where a hero is seen in pictures uint8 [H, W, 3], bool [B, H, W]; None where there is no critic."""
         if self.critic is None:
             return None
-        return (self.critic(scaled(pictures))[0][:, 0] > 0).numpy()
+        return (self.critic(scaled(pictures).to(self.device))[0][:, 0] > 0).cpu().numpy()
 
 
 def scaled(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from toys import bent, rigid, shoot, still_life
 
-from renderer.paint import SOFT, Shot, paint, picture_sources, reproject, trust
+from renderer.gbuffer import facing_normals
+from renderer.paint import SOFT, Shot, composite, look_up, paint, reproject, sample, trust
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
 
@@ -15,7 +16,8 @@ EYES = [(1.0, 1.6, 4.0), (-1.5, 1.2, 3.6), (2.2, 1.4, 3.3), (0.2, 2.0, 3.0)]
 
 def make_shot(eye, vertices):
     camera = oracle.look_at(eye, (0.0, 0.7, 0.0), fov=50)
-    return Shot(shoot(GEOMETRY, camera, vertices, SIZE), vertices, Caster(vertices, GEOMETRY.faces))
+    normals = facing_normals(vertices, GEOMETRY.faces, camera)
+    return Shot(shoot(GEOMETRY, camera, vertices, SIZE), vertices, Caster(vertices, GEOMETRY.faces), normals)
 
 
 SHOTS = [make_shot(eye, bent(GEOMETRY, 0.3 * number)) for number, eye in enumerate(EYES)]
@@ -34,18 +36,17 @@ def seen(shot):
     return np.rint(127 + 100 * np.sin(2 * place + np.array([0, 1, 2]))).astype(np.uint8)
 
 
-def sources_of(number, keyframes, shots=SHOTS):
-    return picture_sources(shots[number], [shots[k] for k in keyframes], GEOMETRY)
+def lookup_of(number, keyframes, shots=SHOTS):
+    return look_up(shots[number], [shots[k] for k in keyframes], GEOMETRY)
 
 
 def painted(pictures, number, keyframes, shots=SHOTS):
-    painters = [shots[k] for k in keyframes]
-    return paint(pictures[number], np.stack([pictures[k] for k in keyframes]), shots[number], painters, GEOMETRY)
+    return paint(pictures[number], np.stack([pictures[k] for k in keyframes]), lookup_of(number, keyframes, shots))
 
 
 def test_a_place_is_found_where_another_frame_shows_it():
     """Sampling what another frame shows of a place gives what this one shows of it, to the error of a bilinear sample."""
-    pixel, weight, _ = reproject(SHOTS[0], SHOTS[2], GEOMETRY)
+    _, pixel, weight, _ = reproject(SHOTS[0], SHOTS[2], GEOMETRY)
     covered = weight.any(dim=1).numpy()
     there = unify(torch.from_numpy(seen(SHOTS[2])).reshape(-1, 3).float(), Sources(pixel, weight, weight.any(dim=1)))
     error = np.abs(there.numpy() - seen(SHOTS[0]).reshape(-1, 3).astype(float)).max(axis=1)
@@ -57,12 +58,13 @@ def test_a_place_is_found_where_another_frame_shows_it():
 
 
 def test_a_frame_finds_itself():
-    pixel, weight, density = reproject(SHOTS[1], SHOTS[1], GEOMETRY)
+    xy, pixel, weight, density = reproject(SHOTS[1], SHOTS[1], GEOMETRY)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     place = torch.from_numpy(np.stack([x.ravel(), y.ravel()], axis=1)).float()
     covered = weight.any(dim=1)
     found = unify(place, Sources(pixel, weight, covered))
     assert (found - place)[covered].abs().max() < 2e-2
+    assert np.abs(xy - 0.5 - place.numpy())[covered].max() < 2e-2
     assert covered.float().mean() > 0.95
     assert (density > 0).all()
 
@@ -71,20 +73,50 @@ def test_what_is_hidden_is_not_found():
     """A keyframe behind the scene sees other sides of it: nothing that both see differs in what it shows."""
     behind = make_shot((0.0, 1.2, -4.0), bent(GEOMETRY, 0.0))
     hero = SHOTS[0].gbuffer.triangle.ravel() >= 0
-    _, weight, _ = reproject(SHOTS[0], behind, GEOMETRY)
+    _, _, weight, _ = reproject(SHOTS[0], behind, GEOMETRY)
     assert weight.any(dim=1).numpy()[hero].mean() < 0.15
-    _, weight, _ = reproject(SHOTS[0], SHOTS[3], GEOMETRY)
+    _, _, weight, _ = reproject(SHOTS[0], SHOTS[3], GEOMETRY)
     assert weight.any(dim=1).numpy()[hero].mean() > 0.5
 
 
-def test_rows_sum_to_one_or_nothing():
-    sources, worth = sources_of(1, [0, 2, 3])
-    assert sources.index.shape == sources.weight.shape == (SIZE[0] * SIZE[1], 12)
-    assert sources.index.max() < 3 * SIZE[0] * SIZE[1]
-    torch.testing.assert_close(sources.weight.sum(dim=1), sources.covered.float())
-    assert (worth.ravel()[~sources.covered] == 0).all()
-    assert worth.min() >= 0
-    assert worth.max() == pytest.approx(1)
+def test_shares_of_a_place_sum_to_one_or_nothing():
+    lookup = lookup_of(1, [0, 2, 3])
+    total = np.bincount(lookup.place, lookup.share, SIZE[0] * SIZE[1])
+    found = total > 0
+    np.testing.assert_allclose(total[found], 1, atol=1e-5)
+    np.testing.assert_allclose(lookup.weight.sum(axis=1), 1, atol=1e-5)
+    assert lookup.pixel.max() < SIZE[0] * SIZE[1]
+    assert (lookup.worth.ravel()[~found] == 0).all()
+    assert lookup.worth.min() >= 0
+    assert lookup.worth.max() == pytest.approx(1)
+
+
+def test_layers_of_paint():
+    """What covers hides all below; what covers nothing is not there; the order decides where several would cover."""
+    rng = np.random.default_rng(0)
+    cover = rng.uniform(size=(50, 4))
+    cover[:10, 0], cover[10:20], cover[20:30, 2] = 1, 0, 0
+    shares = composite(cover)
+    assert (shares[:10, 1:] == 0).all()
+    assert (shares[10:20] == 0).all()
+    assert (shares[20:30, 2] == 0).all()
+    np.testing.assert_allclose(shares[20:].sum(axis=1), 1)
+    remaining = shares[30:, 1:] / (1 - shares[30:, :1])
+    np.testing.assert_allclose(composite(cover[30:, 1:]), remaining, err_msg="what lies below is composed by itself")
+
+
+def test_painters_that_disagree_do_not_average():
+    """Of a place that two see alike the first one's picture is taken, in all frames, however many more there are."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8) for _ in STILL]
+    for painters in ([1, 0], [1, 0, 2, 3]):
+        lookup = lookup_of(1, painters, STILL)
+        inside = STILL[1].trust >= 1
+        inside[:, :24] = inside[:, -24:] = inside[:24] = inside[-24:] = False
+        assert inside.sum() > 500
+        unified = sample(np.stack([pictures[k] for k in painters]), lookup)
+        assert np.median(np.abs(unified - pictures[1])[inside]) < 1
+        assert unified[inside].std() > 0.95 * pictures[1][inside].std()
 
 
 def test_a_steady_clip_stays():
@@ -98,13 +130,14 @@ def test_a_steady_clip_stays():
 def test_flicker_goes_where_keyframes_see():
     """Frames that differ in a colour each are one colour, on heroes and dome, where the paint is worth everything."""
     pictures = [np.full((SIZE[1], SIZE[0], 3), 60 * number, np.uint8) for number in range(4)]
-    sources, worth = sources_of(2, [1], STILL)
+    lookup = lookup_of(2, [1], STILL)
     result = painted(pictures, 2, [1], STILL)
     for number in (0, 1, 3):
-        sure = (worth > 0.99) & (STILL[2].gbuffer.object == number)
+        sure = (lookup.worth > 0.99) & (STILL[2].gbuffer.object == number)
         assert sure.sum() > 50, number
         assert (np.abs(result[sure].astype(int) - 60) <= 2).all(), number
-    assert (result[~sources.covered.reshape(worth.shape).numpy()] == 120).all(), "what no keyframe sees stays"
+    unseen = np.bincount(lookup.place, minlength=lookup.worth.size).reshape(lookup.worth.shape) == 0
+    assert (result[unseen] == 120).all(), "what no keyframe sees stays"
 
 
 def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
@@ -116,7 +149,7 @@ def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
     clip = [np.repeat((120 - shadows[0] + pattern)[..., None], 3, 2), np.repeat((120 - shadows[1])[..., None], 3, 2)]
     pictures = [np.rint(picture).astype(np.uint8) for picture in clip]
     result = painted(pictures, 1, [0], STILL)
-    _, worth = sources_of(1, [0], STILL)
+    worth = lookup_of(1, [0], STILL).worth
     inside = (worth > 0.99) & ground & (y > SIZE[1] - 20) & (y < SIZE[1] - 6) & (x > 12) & (x < SIZE[0] - 12)
     assert inside.sum() > 200
     detail = result[..., 0] - pictures[1][..., 0].astype(float)

@@ -9,7 +9,7 @@ from renderer.errors import SceneError
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.plan import geometry, make_plan
 from renderer.render import InlineExecutor, make_gbuffers, survey
-from renderer.stage import Stage, merge_surveys
+from renderer.stage import DIRECTIONS, Stage, directions, merge_surveys
 from renderer.video import read_png, write_png
 
 
@@ -63,6 +63,34 @@ def test_what_lies_in_a_frames_file(surveyed):
         assert table.pixel.max() < side**2
         assert (table.weight > 0).any()
     assert read_png(plan.guide_path(2)).shape[0] >= 64
+
+
+def test_what_depends_on_the_scene_is_made_once_for_all_that_share_it(small, tmp_path, monkeypatch):
+    """Surveys, painters' lookups and the samples of textures: the same from a shared folder as made alone."""
+    alone, _ = make_plan(small(), tmp_path / "alone", "cpu", 1)
+    shared = [make_plan(small(prompt=prompt), tmp_path / prompt, "cpu", 1, tmp_path / "shared")[0] for prompt in "ab"]
+    stages, found = list[Stage](), list[list]()
+    for number, plan in enumerate([alone, *shared]):
+        if number == 2:
+            monkeypatch.delattr(Stage, "gbuffer")  # nothing is looked at again
+        stages.append(Stage(survey(plan, InlineExecutor(), QUIET)))
+        found.append([stages[-1].facing([0, 3]), *vars(stages[-1].lookup(2, [3, 0])).values()])
+        for mine, other in zip(found[-1], found[0], strict=True):
+            np.testing.assert_array_equal(mine, other)
+    assert stages[0].plan.survey == stages[2].plan.survey
+    assert not (tmp_path / "alone" / ".work" / "paint-2").exists()
+
+
+def test_painters_show_what_others_do_not(surveyed):
+    """Directions behind the heroes count, too, and each is seen from where the camera looks."""
+    _, stage = surveyed(scene=SceneConfig(name="turntable", camera=CameraConfig(move="orbit", turn=360)), frames=4)
+    facing = stage.facing(range(4))
+    assert (facing >= 0).all()
+    assert ((facing > 0).sum(axis=1) > 0).all()
+    around = facing[:, -DIRECTIONS:] > 0
+    assert (around.sum(axis=0) <= 1).all(), "four views a quarter turn apart show different surroundings"
+    np.testing.assert_allclose(np.linalg.norm(directions(DIRECTIONS)[:, :3], axis=1), 1)
+    assert np.abs(directions(DIRECTIONS).mean(axis=0)).max() < 1e-2
 
 
 def test_control_images_share_their_constants(surveyed):
