@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak
+.PHONY: demo test types suite soak
 minutes := 10
 seed := 0
 demo: $(BIN)/.ready
@@ -13,7 +13,12 @@ demo: $(BIN)/.ready
 test: $(BIN)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory --jobs 2 types suite  # tests of Ray wait much: the type checker has room beside them
+
+types: $(BIN)/.ready
 	$(BIN)/mypy
+
+suite: $(BIN)/.ready
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 soak: $(BIN)/.ready
