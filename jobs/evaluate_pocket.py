@@ -3,7 +3,7 @@ unselected grids.
 
     python jobs/evaluate_pocket.py [key=value ...]
 
-    preset=cpu               10 pictures, a few minutes on two CPU cores; preset=gpu: 1,024 pictures and more guidance scales
+    preset=cpu               10 pictures, a few minutes on two CPU cores; preset=gpu: 1,024 pictures
     model=renderer/pocket    the folder to measure
     output=renders/evaluate_pocket    where summary.json and the grids go
     steps=0 guidance=0       instead of the model's own defaults, if not 0

@@ -1,8 +1,8 @@
 """What heroes are made of. A material is a function of points on the surface; the words for it stand in
 `words.MATERIALS`.
 
-Points come in cells: one feature of a pattern (a brick, a dot, a stripe) is about one unit or a little less, 16 to 40 pixels, so that
-patterns stay legible in a 256² picture and in latents at an eighth of that.
+Points come in cells: one feature of a pattern (a brick, a dot, a stripe) is about one unit or a little less, 16 to 40 pixels,
+so that patterns stay legible in a 256² picture and in latents at an eighth of that.
 """
 
 import math

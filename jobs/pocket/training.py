@@ -71,7 +71,8 @@ def train(team: Team, settings: Settings) -> None:
     instruments_only = bool(settings.start) and settings.renew == "instruments"
     if settings.compile and team.leads:
         context = multiprocessing.get_context("spawn")
-        for part in ("critic", "judge") if instruments_only else ("critic", "judge", "autoencoder", "denoiser"):
+        instruments, model = ("critic", "judge"), ("autoencoder", "denoiser")
+        for part in instruments if instruments_only else model[1:] if settings.start else instruments + model:
             context.Process(target=precompile, args=(part, settings.batch // team.size, words_of)).start()
     data = dataset.render(
         settings.images // team.size, settings.seed * 1000 + team.rank, team.device, seconds=settings.render_s
