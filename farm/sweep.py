@@ -23,11 +23,12 @@ def run(
     render: Callable[[str, Workshop], Path],
     ended: Callable[[str, Outcome], None],
     standing: Standing | None = None,
+    clear: bool = True,
 ) -> None:
     """Call render(name, workshop) for every configuration, several at once where the workshop has workers.
 
     folder: of the sweep. ended: told of each, in the order in which they end, on this thread. standing: of the
-    submission among others on the same cluster.
+    submission among others on the same cluster. clear: nobody else looks at these G-buffers, which go in the end.
     """
     shared, kept = folder / WORK, set[Path]()
     farms = {id(config): (repr(config.farm), config.model.device) for config in configs.values()}
@@ -46,7 +47,7 @@ def run(
         with Workshop(first.farm, machine, shared, standing) as workshop:
             run_on(workshop, names, render, ended)
             kept |= workshop.unfinished
-    for stage in shared.iterdir() if shared.exists() else ():
+    for stage in shared.iterdir() if clear and shared.exists() else ():
         if stage not in kept:
             shutil.rmtree(stage, ignore_errors=True)
     with contextlib.suppress(OSError):

@@ -9,8 +9,9 @@
     seeds=0,1                instead of the preset's
     baseline=paper           the method that the others are compared with, in pairs
     output=renders/evaluate-PRESET    clips, summary.json, table.md, clips.parquet, frames.parquet, plots, index.html
-    part=1/1                 i/n: the i-th of n shares of the clips, for machines that know nothing of each other; the same
+    part=1/1                 i/n: the i-th of n shares of the clips, for several processes or machines; the same
                              command without it then finds all clips rendered and writes the summary
+    prepare=0                N: first of all parts, make in N processes what clips of one scene share, and nothing else
     render=true              false: summarise what is there
 
 All other keys are those of farm/submit.py and hold for every clip: model=sd15, frames=48, farm=inline, ...

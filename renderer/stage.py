@@ -173,7 +173,7 @@ class Stage:
         where a pixel that its colour comes from shows something else, too.
         """
         for frame in frames:
-            samples = self.of_scene(f"texels/{frame:05d}", partial(self._texture_samples, frame))
+            samples = self.texture_samples(frame)
             colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
             sampled = (colours[samples["pixel"]] * samples["weight"][..., None]).sum(axis=1)
             texture = {
@@ -183,8 +183,19 @@ class Stage:
             }
             save_arrays(self.plan.texture_path(frame), texture)
 
-    def _texture_samples(self, frame: int) -> dict[str, NDArray]:
+    def texture_samples(self, frame: int) -> Mapping[str, NDArray]:
         """Where the texels of `unwrap` lie in a frame's picture, and at which angle."""
+        return self.of_scene(f"texels/{frame:05d}", partial(self._texture_samples, frame))
+
+    def make_lookups(self, frames: Sequence[int], painters: Sequence[int]) -> None:
+        """Write what painting and unwrapping look up in these frames, for renders that share this stage."""
+        assert self.plan.shared
+        for frame in frames:
+            self.texture_samples(frame)
+            if painters:
+                self.lookup(frame, painters)
+
+    def _texture_samples(self, frame: int) -> dict[str, NDArray]:
         texels, camera = self.picture_texels(), self.plan.cameras[frame]
         vertices, caster = self.pose(frame)
         gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)

@@ -14,7 +14,9 @@ from farm.config import GROUPS, SubmitConfig, check_choice, is_uri, show, slug, 
 from renderer.errors import ConfigError
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
-KEYS = ("preset", "output", "part", "render", "baseline", "methods", "scenes", "prompts", "seeds")
+KEYS = ("preset", "output", "part", "prepare", "render", "baseline", "methods", "scenes", "prompts", "seeds")
+
+EXPECTED = {"seeds": "whole numbers separated by commas", "prepare": "a number of processes"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Grid:
     """Every combination of these. scenes, methods: names and their settings. baseline: the method that others are paired with.
 
     reference: the method whose single pictures have the detail that others are measured by. part: (i, n), the i-th of n shares
-    of the clips, from 1. render: whether clips are rendered; else what is there is summarised.
+    of the clips, from 1. prepare: processes that make what clips of one scene share, and nothing else; 0: clips are made.
+    render: whether clips are rendered; else what is there is summarised.
     """
 
     preset: str
@@ -51,6 +54,7 @@ class Grid:
     reference: str
     output: Path
     part: tuple[int, int]
+    prepare: int
     render: bool
 
     def clips(self) -> list[Clip]:
@@ -108,13 +112,14 @@ def parse(arguments: Sequence[str]) -> Grid:
         preset=preset,
         scenes=pick(given, "scenes", words(data, "scenes"), {}),
         prompts=command.items("prompt", given["prompts"]) if "prompts" in given else data["prompts"],
-        seeds=list(map(whole, given["seeds"].split(","))) if "seeds" in given else data["seeds"],
+        seeds=[whole("seeds", word) for word in given["seeds"].split(",")] if "seeds" in given else data["seeds"],
         methods=pick(given, "methods", methods, every),
         settings=[*(word for word in usual if word.partition("=")[0] not in typed), *settings],
         baseline=given.get("baseline", data.get("baseline", "paper")),
         reference=data.get("reference", "per_frame"),
         output=Path(given.get("output", f"renders/evaluate-{preset}")),
         part=share(given.get("part", "1/1")),
+        prepare=whole("prepare", given.get("prepare", "0")),
         render=given.get("render", "true") == "true",
     )
     check_choice("render", given.get("render", "true"), ("true", "false"))
@@ -156,9 +161,9 @@ def pick(
     return {name: known.get(name, [f"scene={name}"]) for name in names}
 
 
-def whole(text: str) -> int:
+def whole(key: str, text: str) -> int:
     if not text.strip().isdecimal():
-        raise ConfigError(f"seeds={show(text)}: expected whole numbers separated by commas")
+        raise ConfigError(f"{key}={show(text)}: expected {EXPECTED[key]}")
     return int(text)
 
 

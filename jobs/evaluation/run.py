@@ -4,6 +4,7 @@ import contextlib
 import functools
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,12 +24,14 @@ from farm.submit import one_line, report
 from jobs.evaluation.clips import NAME, Examiner, Silent
 from jobs.evaluation.grid import Clip, Grid
 from jobs.evaluation.judge import CLIP, Judge
+from jobs.evaluation.prepare import prepare
 from jobs.evaluation.summary import markdown, relative, summarise, table
 from renderer.config import RenderConfig
 from renderer.errors import ConfigError, UserError
 from renderer.files import atomic, write_json
 from renderer.manifest import read_manifest
 from renderer.model import ModelSpec, model_spec, weights_hash
+from renderer.plan import WORK
 
 if TYPE_CHECKING:
     from farm.workshop import Workshop
@@ -41,6 +44,9 @@ def evaluate(grid: Grid, share: Mapping[Clip, SubmitConfig]) -> int:
 
     share: the configurations of grid.share(). Returns how many clips failed.
     """
+    if grid.prepare:
+        prepare([*share.values()], grid.output / WORK, grid.prepare)
+        return 0
     model = next(iter(share.values())).model
     examiner = Examiner(Judge("pocket" if model.name == "pocket" else CLIP), grid.prompts)
     make_folder(grid.output)
@@ -55,12 +61,10 @@ def evaluate(grid: Grid, share: Mapping[Clip, SubmitConfig]) -> int:
             seconds = time.perf_counter() - begun
             print(f"{seconds:7.1f} s  {name} ({len(outcomes)} of {len(configs)})", file=sys.stderr, flush=True)
 
-    # A share has G-buffers of its own: another may end, and throw away what it made, at any time.
-    number, _ = grid.part
+    # Shares find each other's G-buffers, so none may throw them away: the command for the whole does.
     if grid.render:
-        sweep.run(configs, grid.output / f"part-{number}", partial(render, configs, examiner), ended)
-        with contextlib.suppress(OSError):
-            (grid.output / f"part-{number}").rmdir()
+        whole = grid.part == (1, 1)
+        sweep.run(configs, grid.output, partial(render, configs, examiner), ended, clear=whole)
     failures = {name: error for name, error in outcomes.items() if isinstance(error, Exception)}
     if grid.part == (1, 1):
         finish(grid, {clip: config for clip, config in share.items() if done(config)}, examiner)
@@ -135,6 +139,7 @@ def finish(grid: Grid, configs: Mapping[Clip, SubmitConfig], examiner: Examiner)
 
     if not configs:
         raise ConfigError(f"output={grid.output}: no clip of this evaluation is finished there")
+    configs = balanced(configs, len(grid.methods))
     measured = {clip: examiner.measure(config) for clip, config in configs.items()}
     names = {
         clip: {"scene": clip.scene, "prompt": clip.prompt, "seed": clip.seed, "method": clip.method}
@@ -172,6 +177,16 @@ def finish(grid: Grid, configs: Mapping[Clip, SubmitConfig], examiner: Examiner)
     write_plots(grid.output, summary, frames)
     write_page(grid, summary)
     print(f"page: {grid.output / 'index.html'}")
+
+
+def balanced(configs: Mapping[Clip, SubmitConfig], methods: int) -> dict[Clip, SubmitConfig]:
+    """The clips of those scenes, prompts and seeds that all methods have, or all clips where there are none such: a run that
+    was cut off compares no method on easy scenes with another on hard ones."""
+    counts = Counter((clip.scene, clip.prompt, clip.seed) for clip in configs)
+    whole = {clip: config for clip, config in configs.items() if counts[clip.scene, clip.prompt, clip.seed] == methods}
+    if len(whole) < len(configs):
+        print(f"{len(configs)} clips, of which {len(whole)} are of scenes, prompts and seeds that all methods have")
+    return whole or dict(configs)
 
 
 def device(configs: Mapping[Clip, SubmitConfig]) -> str:

@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.evaluate import main
+from jobs.evaluation.grid import Clip
+from jobs.evaluation.run import balanced
 
 METHODS = ("per_frame", "paper")
 SETTINGS = [
@@ -82,3 +84,20 @@ def test_another_evaluation_does_not_take_what_is_not_its_own(evaluated):
 def test_nothing_to_summarise_is_one_line(tmp_path, capsys):
     assert main([*SETTINGS, f"output={tmp_path}", "render=false"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_share_makes_nothing_that_was_prepared_and_leaves_it_for_the_others(tmp_path):
+    settings = [*SETTINGS, f"output={tmp_path}"]
+    assert main([*settings, "prepare=2"]) == 0
+    prepared = {path: path.stat().st_mtime_ns for path in (tmp_path / ".work").rglob("*.arrow")}
+    assert {path.parent.name for path in prepared} >= {"survey", "gbuffers", "texels"}
+    assert main([*settings, "part=1/2"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / ".work").rglob("*.arrow")} == prepared
+    assert main(settings) == 0
+    assert not (tmp_path / ".work").exists()
+
+
+def test_what_was_cut_off_is_compared_where_all_methods_are():
+    a, b, alone = (Clip("dancer", "x", seed, method, ()) for seed, method in ((0, "a"), (0, "b"), (1, "a")))
+    assert list(balanced(dict.fromkeys([a, b, alone]), 2)) == [a, b]
+    assert list(balanced(dict.fromkeys([a, alone]), 2)) == [a, alone]
