@@ -259,12 +259,14 @@ class Farm:
             self.features.fail(task.makes.key, reason)
 
     def log(self, seat: Seat, task: Task, cause: Exception | None) -> None:
-        """A line for the render whose call it was, unless it has left."""
+        """A line for the render whose call it was, unless it has left. Names the keyframe pass whose features it made or read."""
         if task.call.render in self.logs and seat.address:
             who, seconds = f"{seat.address['node']} pid {seat.address['pid']}", time.monotonic() - seat.since
+            key = task.makes.key if task.makes else task.reads
+            features = f"  features {key[1]}" if key else ""
             failed = f"  failed: {type(cause).__name__}: {one_line(cause)}" if cause else ""
             gauges.call_ended(task.method, task.arguments, time.monotonic() - seat.since, cause is not None)
-            self.logs[task.call.render](f"{task.method} {task.position}  {seconds:.3f} s  {who}{failed}")
+            self.logs[task.call.render](f"{task.method} {task.position}  {seconds:.3f} s  {who}{features}{failed}")
 
     def answer(self, number: int, task: Task, value: Any) -> None:
         if task.makes:

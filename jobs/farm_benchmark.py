@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import math
 import os
+import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from farm import driver, records, submit
 from farm.command import renders
 from farm.config import SubmitConfig
 from farm.machine import find_machine, local_gpus
+from farm.overview import LOG
 from farm.progress import Progress, Worker
 from farm.sweep import Outcome, run_on
 from farm.watch import Watch
@@ -150,62 +154,158 @@ def per_chunk_and_second(runs: Sequence[tuple[int, float, float]]) -> tuple[floa
 def gpus(settings: Sequence[str]) -> None:
     """Sweeps and one long clip on 1, 2 and 4 GPUs: Stable Diffusion 1.5's architecture with ControlNet, random weights, fp16.
 
-    Without a GPU it tries itself out on CPU workers with a tiny model.
+    Then the clip on all of them, with each transport of features. Frames paint nothing over one another: that is the processors'
+    work. Without a GPU it tries itself out on CPU workers with a tiny model.
     """
     there = len(local_gpus())
-    numbers = [n for n in (1, 2, 4) if n <= (there or 2)]
-    size, scale = ("sd15", ["resolution=512", "chunk=8"]) if there else ("tiny", ["resolution=64", "farm.threads=1"])
-    sweep = ["frames=24", "steps=16"] if there else ["frames=4", "steps=2"]
-    clip = ["frames=96", "steps=8"] if there else ["frames=12", "steps=2"]
+    numbers = [n for n in (4, 2, 1) if n <= (there or 2)]  # most workers first: they make all G-buffers
+    size, scale = "tiny", ["resolution=64", "chunk=2", "farm.threads=1"]
+    if there:
+        size, scale = "sd15", ["resolution=512", "chunk=8"]
+    sweep = ["frames=24", "steps=12"] if there else ["frames=4", "steps=2"]
+    clip = ["frames=96", "steps=16"] if there else ["frames=24", "steps=8"]
+    scale = [*scale, "method.paint=0", *settings]
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        model = Path(folder) / size
-        subprocess.run([sys.executable, MODEL, size, model], check=True, capture_output=True)
-        print(f"random weights ({size}): {time.perf_counter() - begun:.0f} s", flush=True)
-        common = ["scene=flag", f"model={model}", "prompt=a golden statue", *scale, *settings]
-        rows = {n: on(n, common, sweep, clip, Path(folder)) for n in numbers}
-    renders_a_second, clip_seconds, hashes = rows[1]
-    print(f"{' '.join([*scale, *settings])}; sweep: three renders a GPU, {' '.join(sweep)}; clip: {' '.join(clip)}")
-    print("  from the first step to the last decoded frame; models are loaded and G-buffers made before")
-    print(f"  {'GPUs':>4}{'renders/min':>13}{'of linear':>11}{'clip s':>9}{'speedup':>9}  pixels")
-    for n, (throughput, seconds, found) in rows.items():
-        same = all(found[name] == hashes[name] for name in hashes)
-        print(
-            f"  {n:>4}{60 * throughput:>13.2f}{throughput / renders_a_second / n:>11.2f}{seconds:>9.2f}"
-            f"{clip_seconds / seconds:>9.2f}  {'identical' if same else 'DIFFERENT'}"
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder, model = Path(name), Path(name) / size
+        if not any(setting.startswith("model=") for setting in settings):
+            subprocess.run([sys.executable, MODEL, size, model], check=True, capture_output=True)
+            say(f"random weights ({size}): {time.perf_counter() - begun:.0f} s")
+        common = ["scene=flag", f"model={model}", "prompt=a golden statue", *scale]
+        rows = {n: on(n, [*common, f"farm.workers={n}"], sweep, clip, folder) for n in numbers}
+        one, most = rows[1], numbers[0]
+        say(f"{' '.join(scale)}; sweep: three renders a GPU, {' '.join(sweep)}; clip: {' '.join(clip)}")
+        say("  from the first step to the last decoded frame; models are loaded and G-buffers made before")
+        say(f"  {'GPUs':>4}{'renders/min':>13}{'of linear':>11}{'clip s':>9}{'speedup':>9}  pixels")
+        for n, row in sorted(rows.items()):
+            of_linear = row.throughput / one.throughput / n
+            speedup = one.clip.seconds / row.clip.seconds
+            same = all(row.hashes[name] == one.hashes[name] for name in one.hashes)
+            say(
+                f"  {n:>4}{60 * row.throughput:>13.2f}{of_linear:>11.2f}{row.clip.seconds:>9.2f}{speedup:>9.2f}  {identical(same)}"
+            )
+        say(
+            f"the clip on {most}, by transport: a worker's first call that reads a pass's features, against its later ones"
         )
+        say(
+            f"  {'transport':<14}{'clip s':>9}{'step ms':>9}{'features ms':>13}{'of a step':>11}{'gangs broken':>14}  pixels"
+        )
+        for transport in TRANSPORTS:
+            if transport != rows[most].clip.transport:
+                row = on(most, [*common, f"farm.workers={most}", f"farm.transport={transport}"], [], clip, folder)
+            else:
+                row = rows[most]
+            step, extra = row.clip.step, row.clip.features
+            found = transport if row.clip.transport == transport else f"({row.clip.transport})"
+            say(
+                f"  {found:<14}{row.clip.seconds:>9.2f}{1e3 * step:>9.0f}{1e3 * extra:>13.1f}{extra / step:>11.1%}"
+                f"{row.clip.broken:>14}  {identical(row.hashes['clip'] == one.hashes['clip'])}"
+            )
 
 
-def on(
-    workers: int, common: Sequence[str], sweep: Sequence[str], clip: Sequence[str], folder: Path
-) -> tuple[float, float, dict[str, list[str]]]:
-    """Renders a second of a sweep, seconds of a clip, and the frames' hashes by render, with so many workers."""
+def say(line: str) -> None:
+    """At once: whoever waits for the rest may not get it."""
+    print(line, flush=True)
+
+
+def identical(same: bool) -> str:
+    return "identical" if same else "DIFFERENT"
+
+
+TRANSPORTS = ("object_store", "recompute", "nccl")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: seconds until its last frame is decoded, and of a step; what features cost a reader, in seconds; the transport in
+    the end, and how many groups of workers broke."""
+
+    seconds: float
+    step: float
+    features: float
+    transport: str
+    broken: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """Renders a second of a sweep, a clip, and the frames' hashes by render."""
+
+    throughput: float
+    clip: Clip
+    hashes: dict[str, list[str]]
+
+
+def on(workers: int, common: Sequence[str], sweep: Sequence[str], clip: Sequence[str], folder: Path) -> Row:
+    """A sweep, if there are settings for one, and a clip, with so many workers, once models are loaded and G-buffers made.
+
+    All that are measured in one folder share the G-buffers.
+    """
     begun = time.perf_counter()
-    farm = [*common, f"farm.workers={workers}"]
-    output = folder / f"on-{workers}"
-    # One step each loads the models everywhere, and makes all G-buffers.
-    jobs = {"warm-sweep": [*sweep, "steps=1"], "warm-clip": [*clip, "steps=1"], "clip": clip}
-    jobs |= {f"seed-{seed}": [*sweep, f"seed={seed}"] for seed in range(3 * workers)}
-    configs = {name: configured([*farm, *job], output, name) for name, job in jobs.items()}
+    output = Path(tempfile.mkdtemp(prefix=f"on-{workers}-", dir=folder))
+    # A few steps each load the models everywhere, make the G-buffers, and have the workers meet.
+    jobs: dict[str, Sequence[str]] = {"warm-sweep": [*sweep, "steps=1"]} if sweep else {}
+    jobs |= {"warm-clip": [*clip, f"steps={6 if workers > 1 else 1}"], "clip": clip}
+    jobs |= {f"seed-{seed}": [*sweep, f"seed={seed}"] for seed in range(3 * workers if sweep else 0)}
+    configs = {name: configured([*common, *job], output, name) for name, job in jobs.items()}
     many = [name for name in jobs if name.startswith("seed")]
     first = configs["clip"]
-    with Workshop(first.farm, find_machine(first), output / "shared") as workshop:
+    groups = [[name for name in jobs if name.startswith("warm")], many, ["clip"]]
+    with Workshop(first.farm, find_machine(first), folder / "shared") as workshop:
         if first.farm.name != "inline":
             workshop.workers()  # here, as Ray ends with the thread that has started it
-        groups = (["warm-sweep", "warm-clip"], many, ["clip"])
-        clocks = [network_phases(workshop, {name: configs[name] for name in names}) for names in groups]
-    hashes = {name: [frame["sha256"] for frame in rendered(output / name).frames] for name in [*many, "clip"]}
-    warm, swept, took = (end - begin for begin, end in clocks)
-    spent = time.perf_counter() - begun
-    print(
-        f"  {workers} workers: warm-up {warm:.1f} s, {len(many)} renders {swept:.1f} s, clip {took:.1f} s; {spent:.0f} s in all",
-        flush=True,
+        clocks = [network_phases(workshop, {name: configs[name] for name in names}) for names in groups if names]
+        farm = workshop.farm
+        transport = farm.features.transport if farm else ""
+        broken = farm.features.gang.number - 1 if farm and farm.features.gang else 0
+    made = clocks[-1]
+    measured = Clip(
+        made.decoded - made.begun,
+        (made.denoised - made.begun) / int(configs["clip"].steps or 1),
+        features_cost((output / "clip" / LOG).read_text()),
+        transport,
+        broken,
     )
-    return len(many) / swept, took, hashes
+    hashes = {name: [frame["sha256"] for frame in rendered(output / name).frames] for name in [*many, "clip"]}
+    warm, swept = (clock.decoded - clock.begun for clock in clocks[:2])
+    spent = time.perf_counter() - begun
+    renders = f"{len(many)} renders {swept:.1f} s, " if many else ""
+    say(
+        f"  {workers} workers, {transport}: warm-up {warm:.1f} s, {renders}clip {measured.seconds:.1f} s "
+        f"({1e3 * measured.step:.0f} ms a step); {spent:.0f} s in all"
+    )
+    return Row(len(many) / swept, measured, hashes)
 
 
-def network_phases(workshop: Workshop, configs: dict[str, SubmitConfig]) -> tuple[float, float]:
-    """When the first of these renders begins to denoise, and when the last has decoded its frames. Nothing is written then."""
+def features_cost(log: str) -> float:
+    """Seconds that a worker's first call which reads a keyframe pass's features takes longer than its later ones: getting them
+    from the worker that made them, or making them. The median over workers and passes; of a clip's render.log.
+
+    >>> line = "Z  predict 0  {} s  127.0.0.1 pid {}  features {}\\n".format
+    >>> features_cost("".join([line(2, 7, 0), line(0.5, 7, 1), line(0.2, 7, 1), line(0.4, 8, 1), line(0.2, 8, 1), line(1, 9, 2)]))
+    0.25
+    """
+    calls = re.findall(r"Z  (\w+) \d+  ([\d.]+) s  \S+ pid (\d+)  features (\d+)$", log, re.MULTILINE)
+    makers = {(number, pid) for method, _, pid, number in calls if method == "keyframe_features"}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for method, taken, pid, number in calls:
+        if method == "predict" and number != "0" and (number, pid) not in makers:
+            seconds.setdefault((number, pid), []).append(float(taken))
+    found = [first - statistics.median(later) for first, *later in seconds.values() if later]
+    return statistics.median(found) if found else math.nan
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When the first of some renders began to denoise, when the last had done so, and when it had decoded its frames."""
+
+    begun: float
+    denoised: float
+    decoded: float
+
+
+def network_phases(workshop: Workshop, configs: dict[str, SubmitConfig]) -> Clock:
+    """These renders, to their last decoded frame; no clip is written."""
     clocks = []
 
     def render(name: str, workshop: Workshop) -> Path:
@@ -223,7 +323,9 @@ def network_phases(workshop: Workshop, configs: dict[str, SubmitConfig]) -> tupl
             raise outcome
 
     run_on(workshop, list(configs), render, ended)
-    return min(clock["denoising"][0] for clock in clocks), max(clock["writing"][0] for clock in clocks)
+    begun = min(clock["denoising"][0] for clock in clocks)
+    denoised, decoded = (max(clock[phase][0] for clock in clocks) for phase in ("decoding", "writing"))
+    return Clock(begun, denoised, decoded)
 
 
 def memory(settings: Sequence[str], frames: int) -> None:
