@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import ray
@@ -63,6 +64,7 @@ class Gang:
         asked = self.members = list(members)
         self.whole, self.forming = False, True
         self.number += 1
+        first = self.number == 1
         # Ray keeps what it knows of an NCCL group by name, also where a member has died. Gloo lives in a process's one default
         # group of torch.distributed, which only the group of that name takes down.
         name = f"gang-{self.number}" if self.backend == "nccl" else "default"
@@ -73,7 +75,9 @@ class Gang:
             error = None
             try:
                 for group in collective.get_collective_groups([]):
-                    collective.destroy_collective_group(group)
+                    # At first they are of a farm that has ended: nobody is left in them, and Ray forgets them.
+                    with suppress(Exception) if first else nullcontext():
+                        collective.destroy_collective_group(group)
                 # Where a member of the old group has died, Ray does not wait until the others have left it, which they do there.
                 ray.get([member.__ray_call__.options(concurrency_group="_ray_system").remote(idle) for member in asked])
                 collective.create_collective_group(asked, self.backend, name)
