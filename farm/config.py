@@ -119,7 +119,7 @@ CHOICES = {
     "method.keys": ("own+keyframes", "keyframes", "anchor+previous", "own"),
     "method.unify": ("fill+mean", "fill", "mean", "adjacent", "facing"),
     "farm.transport": ("auto", "object_store", "nccl", "recompute"),
-    "noise.kind": ("uv", "fixed", "random"),
+    "noise.kind": ("uv", "fixed", "random", "inverted"),
 }
 
 # Of Ray's runtime_env, what a person may set: the code is ours, and the working folder is the node's.

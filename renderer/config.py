@@ -68,7 +68,11 @@ class MethodConfig:
 
 @dataclass(kw_only=True)
 class NoiseConfig:
-    kind: str = key("uv", "uv (noise lives on the surface) | fixed (one for all frames) | random (new in each frame)")
+    kind: str = key(
+        "uv",
+        "uv (noise lives on the surface) | fixed (one for all frames) | random (new in each frame) | "
+        "inverted (what DDIM would make the clip of depth from)",
+    )
     texels: float = key(1.0, "texels per latent pixel, linear")
 
 

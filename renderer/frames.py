@@ -15,7 +15,7 @@ from renderer.network import Network
 from renderer.noise import hash_key, hashed_normal, screen_keys
 from renderer.paint import paint
 from renderer.plan import Plan
-from renderer.sampling import guide
+from renderer.sampling import guide, make_inverse_scheduler
 from renderer.stage import Stage
 from renderer.unify import Sources, View, make_view, sources
 from renderer.video import write_png
@@ -58,12 +58,31 @@ class FrameRenderer(Stage):
         config, size = self.plan.config, self.plan.latent_size
         keys = {
             "uv": lambda frame: self.arrays(frame)["noise"],
+            "inverted": lambda frame: self.arrays(frame)["noise"],
             "fixed": lambda frame: screen_keys(size),
             "random": lambda frame: screen_keys(size, frame),
         }[config.noise.kind]
         places = [hash_key(keys(frame), draw) if draw else keys(frame) for frame in frames]
         noise = [hashed_normal(keys, config.seed, self.plan.spec.latent_channels) for keys in places]
         return torch.from_numpy(np.stack(noise))
+
+    def invert(self, frames: Sequence[int]) -> Tensor:
+        """The noise [n, C, h, w] from which DDIM makes these frames' depth images, as methods that edit a video begin from theirs.
+
+        A mesh has no video; depth is what all its clips have in common. Without guidance, which inversion does not survive.
+        """
+        scheduler = make_inverse_scheduler(self.plan.spec, self.plan.steps)
+        padded = self.padded(frames)
+        depth = torch.from_numpy(np.stack([self.arrays(frame)["control"] for frame in padded]))
+        latents = self.network.encode(depth[:, None].expand(-1, 3, -1, -1))
+        for t in scheduler.timesteps:
+            prediction = self.evaluate(t.item(), padded, latents, None, self.prompt[:1])[0]
+            latents = scheduler.step(prediction.float().cpu(), t, latents).prev_sample
+        return latents[: len(frames)]
+
+    def padded(self, frames: Sequence[int]) -> list[int]:
+        """A chunk's worth of frames: the number of frames in a batch changes the last bits."""
+        return [*frames, *[frames[-1]] * (self.plan.config.chunk - len(frames))]
 
     @functools.cached_property
     def network(self) -> Network:
@@ -87,27 +106,31 @@ class FrameRenderer(Stage):
             attended_keyframes(keys, frames, frames).to(self.network.device) if keys == "anchor+previous" else None
         )
         sharing = KeyframePass(len(self.prompt), attended)
-        self.evaluate(timestep, frames, latents, sharing)
+        self.evaluate(timestep, frames, latents, sharing, self.prompt)
         return sharing.features
 
     def predict(
         self, timestep: float, frames: Sequence[int], latents: Tensor, keyframes: Sequence[int], features: Any
     ) -> Tensor:
         """Guided prediction float32 [n, C, h, w] of a chunk. features: of these keyframes, None where every frame is alone."""
-        # Short chunks are padded, as the number of frames in a batch changes the last bits.
-        padding = self.plan.config.chunk - len(frames)
-        padded = [*frames, *[frames[-1]] * padding]
-        latents = torch.cat([latents, latents[-1:].expand(padding, -1, -1, -1)])
+        padded = self.padded(frames)
+        latents = torch.cat([latents, latents[-1:].expand(len(padded) - len(frames), -1, -1, -1)])
         sharing = None if features is None else self.injection(padded, keyframes, features)
-        branches = self.evaluate(timestep, padded, latents, sharing)
+        branches = self.evaluate(timestep, padded, latents, sharing, self.prompt)
         return guide(branches.float(), self.plan.guidance)[: len(frames)].cpu()
 
     def evaluate(
-        self, timestep: float, frames: Sequence[int], latents: Tensor, sharing: KeyframePass | Injection | None
+        self,
+        timestep: float,
+        frames: Sequence[int],
+        latents: Tensor,
+        sharing: KeyframePass | Injection | None,
+        prompt: Tensor,
     ) -> Tensor:
+        """Predictions [G, n, C, h, w] for a prompt [G, L, D]."""
         control = torch.from_numpy(np.stack([self.arrays(frame)["control"] for frame in frames]))
         scale = self.plan.config.model.control_scale
-        return self.network.predict(latents, timestep, self.prompt, control, scale, sharing)
+        return self.network.predict(latents, timestep, prompt, control, scale, sharing)
 
     def injection(self, frames: Sequence[int], keyframes: Sequence[int], features: KeyframeFeatures) -> Injection:
         """What the keyframes give to these frames, where each level's pixels find it, and how much of it they take.

@@ -110,6 +110,12 @@ class Network:
         return prediction.unflatten(0, (branches, frames))
 
     @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures [n, 3, H, W] in [0, 1] to latents float32 [n, C, h, w], scheduler-scaled: the posterior's mean."""
+        posterior = self.vae.encode((images * 2 - 1).to(self.device, self.dtype)).latent_dist
+        return (posterior.mean * self.vae.config.scaling_factor).float().cpu()
+
+    @torch.inference_mode()
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Latents [n, C, h, w] to pictures uint8 [n, H, W, 3]."""
         scaled = latents.to(self.device, self.dtype) / self.vae.config.scaling_factor

@@ -196,7 +196,7 @@ def denoise(
     chosen = even_keyframes(plan.frames, plan.keyframes) if method.choose == "even" else []
     if plan.keyframes and method.choose == "coverage":
         chosen = sorted(covering_frames(plan, executor, plan.keyframes))
-    clip = Clip(scheduler, draw_noise(plan, executor, 0) * scheduler.init_noise_sigma, background, size)
+    clip = Clip(scheduler, initial_noise(plan, executor, progress) * scheduler.init_noise_sigma, background, size)
     glances = [math.ceil(part * plan.steps) - 1 for part in PREVIEWS] if show else []
 
     with open_checkpoints(plan, clip, progress, books) as checkpoints:
@@ -263,6 +263,15 @@ def draw_pictures(plan: Plan, executor: Executor, latents: Tensor) -> NDArray[np
     calls = [(part,) for part in latents.split(plan.config.chunk)] if len(latents) else []
     parts = _in_order(executor.run(plan, "pictures", calls))
     return np.concatenate(parts) if parts else np.zeros((0, plan.size[1], plan.size[0], 3), np.uint8)
+
+
+def initial_noise(plan: Plan, executor: Executor, progress: Progress) -> Tensor:
+    """What all frames begin as, float32 [F, C, h, w]."""
+    if plan.config.noise.kind != "inverted":
+        return draw_noise(plan, executor, 0)
+    chunks = plan.chunks()
+    progress.phase("inversion", len(chunks))
+    return torch.cat(_in_order(_advance(executor.run(plan, "invert", [(chunk,) for chunk in chunks]), progress)))
 
 
 def draw_noise(plan: Plan, executor: Executor, draw: int) -> Tensor:

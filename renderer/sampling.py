@@ -25,6 +25,14 @@ def make_scheduler(spec: ModelSpec, steps: int) -> Any:
     return scheduler
 
 
+def make_inverse_scheduler(spec: ModelSpec, steps: int) -> Any:
+    """DDIM run backwards (Song et al. 2021, section 4.3), from a clean picture to the noise that it is made from."""
+    options = {"clip_sample": False, "timestep_spacing": "trailing"}
+    scheduler = diffusers.DDIMInverseScheduler.from_config(make_scheduler(spec, steps).config, **options)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
 class GivenNoise(TorchFunctionMode):
     """Within it torch.randn returns what draw() does: diffusers' stochastic samplers have no other door for their noise."""
 

@@ -16,7 +16,7 @@ from diffusers import (
 from transformers import AutoTokenizer, CLIPTextModel
 
 from renderer.attention import KeyframePass
-from renderer.config import ModelConfig
+from renderer.config import ModelConfig, NoiseConfig
 from renderer.errors import ModelError
 from renderer.model import model_spec
 from renderer.network import Network
@@ -153,3 +153,19 @@ def test_missing_weights_are_one_line(checkpoint, tmp_path, part):
         Network(model_spec(ModelConfig(name=str(folder))), "decoder", "cpu", torch.float32)
     assert "\n" not in str(found.value)
     assert "safetensors" in str(found.value)
+
+
+def test_what_was_inverted_is_made_again(small, tmp_path):
+    """Without guidance, from the noise of its inversion, DDIM makes the depth images of which it is the inversion."""
+    config = small(method=PER_FRAME, guidance=1.0, frames=3, steps=30, noise=NoiseConfig(kind="inverted"))
+    config = replace(config, model=replace(config.model, scheduler="ddim"))
+    plan, _ = make_plan(config, tmp_path, "cpu", 1)
+    executor = InlineExecutor()
+    plan = survey(plan, executor, QUIET)
+    renderer, _ = executor.resolve(plan, ())
+    depth = torch.from_numpy(np.stack([renderer.arrays(frame)["control"] for frame in range(3)]))
+    wanted = renderer.network.encode(depth[:, None].expand(-1, 3, -1, -1))
+    found = denoise(plan, executor, QUIET)
+    other = denoise(replace(plan, config=replace(config, noise=NoiseConfig(kind="random"))), executor, QUIET)
+    assert (found - wanted).abs().mean() < 0.1 * (other - wanted).abs().mean()
+    assert torch.equal(renderer.invert([2])[0], renderer.invert([1, 2])[1]), "whatever it is inverted together with"
