@@ -92,15 +92,16 @@ def scatter(path: Path, summary: Summary, x: str, y: str) -> None:
 
 
 def label(axes: Axes, places: Sequence[tuple[str, float, float]]) -> None:
-    """Names beside points, each moved up or down until it covers no other."""
+    """Names beside points, each moved up or down until it covers no other and no point, inside the axes."""
     axes.figure.canvas.draw()
-    taken: list[NDArray] = []
+    points = {method: axes.transData.transform((x, y)) for method, x, y in places}
+    taken: list[NDArray] = [np.concatenate([point - 5, point + 5]) for point in points.values()]
     for method, x, y in sorted(places, key=lambda place: -place[2]):
-        point = axes.transData.transform((x, y))
-        width = 5.2 * len(method)
-        for shift in sorted(range(-120, 121, 10), key=abs):
+        point, width = points[method], 6.2 * len(method)
+        for shift in sorted(range(-240, 241, 10), key=abs):
             box = np.array([point[0] + 8, point[1] - 6 + shift, point[0] + 8 + width, point[1] + 6 + shift])
-            if not any((box[:2] < other[2:]).all() and (other[:2] < box[2:]).all() for other in taken):
+            inside = axes.bbox.y0 < box[1] and box[3] < axes.bbox.y1
+            if inside and not any((box[:2] < other[2:]).all() and (other[:2] < box[2:]).all() for other in taken):
                 break
         taken.append(box)
         scale = 72 / axes.figure.dpi
@@ -160,9 +161,13 @@ def curves(path: Path, summary: Summary, frames: Sequence[Mapping[str, Any]]) ->
         axes.set_title(title(measure), loc="left")
         axes.set_xlabel("frame")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_ylim(bottom=0)
-    if set(COLOURS) & set(summary["methods"]):
-        grid[0].legend(fontsize=8)
+        if better(measure).startswith(" (lower"):
+            axes.set_ylim(bottom=0)
     figure.tight_layout()
+    known = len(set(COLOURS) & set(summary["methods"]))
+    if known:
+        figure.legend(
+            *grid[0].get_legend_handles_labels(), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=known
+        )
     figure.savefig(path)
     plt.close(figure)
