@@ -12,7 +12,13 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import (
+    distance_transform_edt,
+    gaussian_filter,
+    generate_binary_structure,
+    maximum_filter,
+    minimum_filter,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -120,6 +126,17 @@ def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
     return np.minimum(distance_transform_edt(inside) / np.where(gbuffer.triangle >= 0, *SOFT), 1).astype(np.float32)
 
 
+def from_border(xy: NDArray[np.floating], size: NDArray[np.integer]) -> NDArray[np.floating]:
+    """How far places [..., 2] in a picture of this size are from its border, as a share of BORDER pixels in (0, 1]."""
+    return (np.minimum(xy, size - xy).min(axis=-1) / BORDER).clip(1e-3, 1)
+
+
+def silhouettes(gbuffer: GBuffer) -> NDArray[np.bool_]:
+    """Pixels [H, W] beside those of another object. Paint would have stairs there, where the picture's own outline is smooth."""
+    cross = generate_binary_structure(2, 1)
+    return maximum_filter(gbuffer.object, footprint=cross) != minimum_filter(gbuffer.object, footprint=cross)
+
+
 def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
     gbuffer, (height, width) = shot.gbuffer, shot.gbuffer.object.shape
@@ -133,14 +150,19 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     density = np.where(inside > 0, np.stack([density for *_, density in found], axis=1), 0)
 
     good = (density / np.maximum(density.max(axis=1, keepdims=True), 1e-12) - POOR) / (GOOD - POOR)
-    border = np.minimum(xy, (width, height) - xy).min(axis=2) / BORDER
-    shares = composite(inside * good.clip(0, 1) * border.clip(1e-3, 1))
+    size = np.array([width, height])
+    border = from_border(xy, size)
+    shares = composite(inside * good.clip(0, 1) * border)
 
     ground = gbuffer.object == geometry.heroes
     own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground.ravel())
-    worth = (inside * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)).max(axis=1).clip(max=1)
+    # Where a painter's picture ends in the middle of this one, paint ends softly.
+    here = from_border(np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).reshape(-1, 1, 2) + 0.5, size)
+    worth = inside * (border / here).clip(max=1) * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)
+    worth = worth.max(axis=1).clip(max=1)
     worth = worth.reshape(height, width)
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
+    worth[silhouettes(gbuffer)] = 0
 
     place, painter = np.nonzero(shares)
     finds = {"xy": xy, "pixel": pixel.astype(np.int32), "weight": weight, "inside": inside, "share": shares}
