@@ -178,14 +178,15 @@ def gpus(settings: Sequence[str]) -> None:
         rows = {n: on(n, [*common, f"farm.workers={n}"], sweep, clip, folder) for n in numbers}
         one, most = rows[1], numbers[0]
         say(f"{' '.join(scale)}; sweep: three renders a GPU, {' '.join(sweep)}; clip: {' '.join(clip)}")
-        say("  from the first step to the last decoded frame; models are loaded and G-buffers made before")
-        say(f"  {'GPUs':>4}{'renders/min':>13}{'of linear':>11}{'clip s':>9}{'speedup':>9}  pixels")
+        say("  models are loaded and G-buffers made before; a clip: from its first step to the last decoded frame")
+        say(f"  {'GPUs':>4}{'renders/min':>13}{'of linear':>11}{'at work':>9}{'clip s':>9}{'speedup':>9}  pixels")
         for n, row in sorted(rows.items()):
             of_linear = row.throughput / one.throughput / n
             speedup = one.clip.seconds / row.clip.seconds
             same = all(row.hashes[name] == one.hashes[name] for name in one.hashes)
             say(
-                f"  {n:>4}{60 * row.throughput:>13.2f}{of_linear:>11.2f}{row.clip.seconds:>9.2f}{speedup:>9.2f}  {identical(same)}"
+                f"  {n:>4}{60 * row.throughput:>13.2f}{of_linear:>11.2f}{row.at_work:>9.1%}{row.clip.seconds:>9.2f}"
+                f"{speedup:>9.2f}  {identical(same)}"
             )
         say(
             f"the clip on {most}, by transport: a worker's first call that reads a pass's features, against its later ones"
@@ -232,9 +233,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Row:
-    """Renders a second of a sweep, a clip, and the frames' hashes by render."""
+    """Renders a second of a sweep, from the first one's set-up to the last one's pictures; the share of that time in which workers
+    were at a call; a clip; and the frames' hashes by render."""
 
     throughput: float
+    at_work: float
     clip: Clip
     hashes: dict[str, list[str]]
 
@@ -270,14 +273,25 @@ def on(workers: int, common: Sequence[str], sweep: Sequence[str], clip: Sequence
         broken,
     )
     hashes = {name: [frame["sha256"] for frame in rendered(output / name).frames] for name in [*many, "clip"]}
-    warm, swept = (clock.decoded - clock.begun for clock in clocks[:2])
+    warm, swept = (clock.decoded - clock.entered for clock in clocks[:2])
+    calls = [call for name in many for call in call_seconds((output / name / LOG).read_text())]
     spent = time.perf_counter() - begun
-    renders = f"{len(many)} renders {swept:.1f} s, " if many else ""
+    each = f"{len(calls)} calls of {1e3 * statistics.mean(calls):.0f} ms" if calls else ""
+    renders = f"{len(many)} renders {swept:.1f} s, {each}, " if many else ""
     say(
         f"  {workers} workers, {transport}: warm-up {warm:.1f} s, {renders}clip {measured.seconds:.1f} s "
         f"({1e3 * measured.step:.0f} ms a step); {spent:.0f} s in all"
     )
-    return Row(len(many) / swept, measured, hashes)
+    return Row(len(many) / swept, sum(calls) / swept / workers, measured, hashes)
+
+
+def call_seconds(log: str) -> list[float]:
+    """Seconds of all calls of a render, by its render.log.
+
+    >>> call_seconds("2026-11-26T16:01:01.300Z  predict 0  0.896 s  127.0.0.1 pid 16078  features 0")
+    [0.896]
+    """
+    return [float(seconds) for seconds in re.findall(r"Z  \w+ \d+  ([\d.]+) s  ", log)]
 
 
 def features_cost(log: str) -> float:
@@ -300,8 +314,9 @@ def features_cost(log: str) -> float:
 
 @dataclass(frozen=True)
 class Clock:
-    """When the first of some renders began to denoise, when the last had done so, and when it had decoded its frames."""
+    """When the first of some renders entered the farm, and began to denoise; when the last had done so, and had decoded."""
 
+    entered: float
     begun: float
     denoised: float
     decoded: float
@@ -326,9 +341,9 @@ def network_phases(workshop: Workshop, configs: dict[str, SubmitConfig]) -> Cloc
             raise outcome
 
     run_on(workshop, list(configs), render, ended)
-    begun = min(clock["denoising"][0] for clock in clocks)
+    entered, begun = (min(clock[phase][0] for clock in clocks) for phase in ("set-up", "denoising"))
     denoised, decoded = (max(clock[phase][0] for clock in clocks) for phase in ("decoding", "writing"))
-    return Clock(begun, denoised, decoded)
+    return Clock(entered, begun, denoised, decoded)
 
 
 def memory(settings: Sequence[str], frames: int) -> None:

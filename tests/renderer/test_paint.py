@@ -114,7 +114,11 @@ def test_painters_that_disagree_do_not_average():
         inside = STILL[1].trust >= 1
         inside[:, :24] = inside[:, -24:] = inside[:24] = inside[-24:] = False
         assert inside.sum() > 500
-        unified = sample(np.stack([pictures[k] for k in painters]), lookup)
+        unified = np.zeros((inside.size, 3))
+        for k, painter in enumerate(painters):
+            finds = np.flatnonzero(lookup.painter == k)
+            unified[lookup.place[finds]] += lookup.share[finds, None] * sample(pictures[painter], lookup, finds)
+        unified = unified.reshape(pictures[1].shape)
         assert np.median(np.abs(unified - pictures[1])[inside]) < 1
         assert unified[inside].std() > 0.95 * pictures[1][inside].std()
 
@@ -156,6 +160,18 @@ def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
     assert np.corrcoef(detail[inside], pattern[inside])[0, 1] > 0.95
     moved = result[..., 0].astype(float) - pictures[1][..., 0] - (pattern - 10)
     assert np.abs(moved[inside]).mean() < 0.4 * np.abs((shadows[0] - shadows[1])[inside]).mean()
+
+
+def test_painters_in_different_light_leave_no_edge_on_the_ground():
+    """Where one painter's ground ends and the next one's begins, a plain ground stays plain."""
+    pictures = [np.full((SIZE[1], SIZE[0], 3), 60 + 40 * number, np.uint8) for number in range(4)]
+    result = painted(pictures, 1, [0, 2, 3])[..., 0].astype(float)
+    lookup = lookup_of(1, [0, 2, 3])
+    first = np.bincount(lookup.place[lookup.painter == 0], minlength=lookup.worth.size).reshape(lookup.worth.shape) > 0
+    ground = (SHOTS[1].gbuffer.object == GEOMETRY.heroes) & (lookup.worth > 0.5)
+    assert (ground & first).sum() > 200
+    assert (ground & ~first).sum() > 20
+    assert (result[ground] == 100).all()
 
 
 def test_trust_is_the_distance_to_outlines():
