@@ -47,8 +47,8 @@ class MethodConfig:
     """How frames are made to agree. What the paper leaves open is a value here."""
 
     name: str = key("generative_rendering", "a file of conf/method, which sets the keys below")
-    keyframes: int = key(4, "K frames that share their features, at most all frames; 0: every frame on its own")
-    choose: str = key("even", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)")
+    keyframes: int = key(8, "K frames that share their features, at most all frames; 0: every frame on its own")
+    choose: str = key("coverage", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)")
     layers: str = key("decoder", "feature layers: decoder | all self-attention layers")
     keys: str = key(
         "own+keyframes", "tokens that a frame attends to: own+keyframes | keyframes | anchor+previous | own"
@@ -56,12 +56,12 @@ class MethodConfig:
     alpha: float = key(1.0, "weight of the unified post-attention features on covered pixels; 0: not at all")
     unify: str = key("facing", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
     until: float = key(
-        0.4,
+        0.3,
         "fraction of the steps with attention and injection across frames; what comes later is detail, which it softens",
     )
     adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
     paint: int = key(
-        8, "frames whose finished pictures all others take what they show of the same places from; 0: none"
+        12, "frames whose finished pictures all others take what they show of the same places from; 0: none"
     )
     texels: float = key(4.0, "texels per feature pixel, linear: the scene's budget is (texels × layer resolution)²")
 
