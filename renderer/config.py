@@ -48,7 +48,9 @@ class MethodConfig:
 
     name: str = key("generative_rendering", "a file of conf/method, which sets the keys below")
     keyframes: int = key(8, "K frames that share their features, at most all frames; 0: every frame on its own")
-    choose: str = key("coverage", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)")
+    choose: str = key(
+        "coverage", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)"
+    )
     layers: str = key("decoder", "feature layers: decoder | all self-attention layers")
     keys: str = key(
         "own+keyframes", "tokens that a frame attends to: own+keyframes | keyframes | anchor+previous | own"

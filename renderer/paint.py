@@ -19,7 +19,6 @@ from scipy.ndimage import (
     maximum_filter,
     minimum_filter,
 )
-from torch import Tensor
 from torch.nn import functional as F
 
 from renderer.atlas import surface_points
@@ -84,11 +83,14 @@ class Lookup:
     ground: NDArray[np.bool_]
 
 
-def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[NDArray, Tensor, Tensor, NDArray[np.float32]]:
-    """Where another frame's picture shows the places of this one's P pixels.
+def reproject(
+    shot: Shot, other: Shot, geometry: Geometry
+) -> tuple[NDArray[np.integer], NDArray, NDArray, NDArray[np.float32], NDArray[np.float32]]:
+    """Where another frame's picture shows the places of this one.
 
-    Returns xy float64 [P, 2]; pixel int64 [P, 4] and weight float32 [P, 4], bilinear there, rows sum to 1, or to 0 where the
-    place is not seen; and density float32 [P], the pixels that the other frame has on a place's surroundings.
+    Returns for n of this one's pixels, as a picture shows little of what surrounds another: place int64 [n], which pixels;
+    xy float64 [n, 2]; pixel int64 [n, 4] and weight float32 [n, 4], bilinear there, rows sum to 1, or to 0 where the place is
+    not seen; and density float32 [n], the pixels that the other frame has on a place's surroundings.
     """
     gbuffer, camera, (height, width) = shot.gbuffer, other.gbuffer.camera, shot.gbuffer.object.shape
     obj, triangle = gbuffer.object.ravel(), gbuffer.triangle.ravel()
@@ -97,14 +99,18 @@ def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[NDArray, Ten
     barycentrics = gbuffer.barycentrics.reshape(-1, 3)[hero]
     points[hero, :3] = surface_points(other.vertices, geometry.faces, triangle[hero], barycentrics)
     xy, depth = camera.project(points, (width, height))
-    seen = (depth > 0) & (obj != NOTHING)
-    seen[hero] &= visible(points[hero, :3], other.caster, camera, geometry.ground)
-    pixel, weight = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (width, height))
+    within = ((xy > -1) & (xy < np.array([width + 1, height + 1]))).all(axis=1)
+    place = np.flatnonzero(within & (depth > 0) & (obj != NOTHING))
+    obj, triangle, hero, points, xy, depth = (of[place] for of in (obj, triangle, hero, points, xy, depth))
+    seen = np.ones(len(place), bool)
+    seen[hero] = visible(points[hero, :3], other.caster, camera, geometry.ground)
+    corners = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (width, height))
+    pixel, weight = (corner.numpy() for corner in corners)
     shown, inverse = other.gbuffer.object.ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
     mine = (shown == obj[:, None]) & (close | ~hero[:, None])
     density = other.density(points, triangle, obj == geometry.heroes)
-    return xy, pixel, normalise(torch.where(torch.from_numpy(mine), weight, 0)), density
+    return place, xy, pixel, normalise(torch.from_numpy(np.where(mine, weight, 0))).numpy(), density
 
 
 def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
@@ -140,18 +146,16 @@ def silhouettes(gbuffer: GBuffer) -> NDArray[np.bool_]:
 def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
     gbuffer, (height, width) = shot.gbuffer, shot.gbuffer.object.shape
+    count, size = height * width, np.array([width, height])
     found = [reproject(shot, painter, geometry) for painter in painters]
-    xy = np.stack([xy for xy, *_ in found], axis=1)  # [P, K, 2]
-    pixel, weight = (
-        torch.stack(list(part), dim=1).numpy() for part in list(zip(*found, strict=True))[1:3]
-    )  # [P, K, 4]
-    trusts = np.stack([painter.trust.ravel() for painter in painters])
-    inside = (weight * trusts[np.arange(len(painters))[:, None], pixel]).sum(axis=2)  # [P, K]; 0 where not seen
-    density = np.where(inside > 0, np.stack([density for *_, density in found], axis=1), 0)
+    inside, density = np.zeros((2, count, len(painters)), np.float32)  # 0 where not seen
+    border = np.zeros((count, len(painters)))
+    for k, (place, xy, pixel, weight, dense) in enumerate(found):
+        inside[place, k] = (weight * painters[k].trust.ravel()[pixel]).sum(axis=1)
+        density[place, k] = np.where(inside[place, k] > 0, dense, 0)
+        border[place, k] = from_border(xy, size)
 
     good = (density / np.maximum(density.max(axis=1, keepdims=True), 1e-12) - POOR) / (GOOD - POOR)
-    size = np.array([width, height])
-    border = from_border(xy, size)
     shares = composite(inside * good.clip(0, 1) * border)
 
     ground = gbuffer.object == geometry.heroes
@@ -164,18 +168,17 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
     worth[silhouettes(gbuffer)] = 0
 
-    place, painter = np.nonzero(shares)
-    finds = {"xy": xy, "pixel": pixel.astype(np.int32), "weight": weight, "inside": inside, "share": shares}
-    picked = {name: value[place, painter] for name, value in finds.items()}
-    floats = {name: value.astype(np.float32) for name, value in picked.items() if name != "pixel"}
-    return Lookup(
-        place=place.astype(np.int32),
-        painter=painter.astype(np.int32),
-        pixel=picked["pixel"],
-        worth=worth.astype(np.float32),
-        ground=ground,
-        **floats,
-    )
+    finds: dict[str, list[NDArray]] = {}
+    for k, (place, xy, pixel, weight, _) in enumerate(found):
+        (some,) = np.nonzero(shares[place, k])
+        place = place[some]
+        find = {"place": place, "painter": np.full(len(place), k), "xy": xy[some], "pixel": pixel[some]}
+        find |= {"weight": weight[some], "inside": inside[place, k], "share": shares[place, k]}
+        for name, value in find.items():
+            finds.setdefault(name, []).append(value)
+    whole = {"place": np.int32, "painter": np.int32, "pixel": np.int32}
+    picked = {name: np.concatenate(parts).astype(whole.get(name, np.float32)) for name, parts in finds.items()}
+    return Lookup(worth=worth.astype(np.float32), ground=ground, **picked)
 
 
 def composite(cover: NDArray[np.floating]) -> NDArray[np.floating]:
