@@ -43,6 +43,7 @@ class Farm:
         self.renders: dict[int, Callable[[list[Worker]], None]] = {}
         self.logs: dict[int, Callable[[str], None]] = {}
         self.homes: dict[Hashable, int] = {}
+        self.seconds: dict[Hashable, int] = {}
         self.loaded: dict[Hashable, Hashable] = {}
         self.waiting: list[Task] = []
         self.looked = 0.0
@@ -128,7 +129,9 @@ class Farm:
         return [*self.waiting, *(task for made in self.features.passes.values() for task in made.waiting)]
 
     def allot(self) -> None:
-        self.homes = policy.allot(sorted(self.renders), self.crew.taken(), self.homes)
+        renders, workers = sorted(self.renders), self.crew.taken()
+        self.homes = policy.allot(renders, workers, self.homes)
+        self.seconds = policy.allot_seconds(renders, workers, self.seconds)
         self.tell()
 
     def tell(self) -> None:
@@ -170,7 +173,7 @@ class Farm:
         if task is None:
             fresh = [task for task in self.waiting if number not in task.failed or fit <= set(task.failed)]
             calls = {task.call: task for task in fresh if task.seat is None}
-            call = policy.choose(number, list(calls), self.homes, self.loaded)
+            call = policy.choose(number, list(calls), self.homes, self.seconds, self.loaded)
             if call is None:
                 return None
             task = calls[call]

@@ -3,7 +3,8 @@
 Pure functions of what is ready: no Ray, no clock, no costs. Two levels of sharding come out of one rule. Every worker has a
 *home* render and serves it first. With as many renders as workers each has one worker, and nothing is exchanged between
 workers; with fewer, the workers of one render are its gang. Whoever finds nothing to do at home (its keyframe pass runs on
-another worker, the driver steps the sampler, files are written) steals a call of another render.
+another worker, the driver steps the sampler, files are written) turns to its *second* render, if there are more renders than
+workers, and only then steals a call of another one, whose keyframe features have to travel for it.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -60,6 +61,18 @@ def allot(renders: Sequence[int], workers: Sequence[Hashable], homes: Mapping[Ha
     return allotted | dict(zip((worker for worker in workers if worker not in allotted), places, strict=False))
 
 
+def allot_seconds(
+    renders: Sequence[int], workers: Sequence[Hashable], seconds: Mapping[Hashable, int]
+) -> dict[Hashable, int]:
+    """The second render of every worker, of those that have no worker of their own; as `allot`.
+
+    >>> allot_seconds([0, 1, 2, 3, 4], ["a", "b"], {})
+    {'a': 2, 'b': 3}
+    """
+    homeless = renders[len(workers) : 2 * len(workers)]
+    return allot(homeless, workers[: len(homeless)], seconds)
+
+
 def shares(workers: int, wishes: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """How many workers of a cluster each submission may have: higher priorities first, equal ones as evenly as their wishes
     allow, what is left over to those that came first.
@@ -80,9 +93,14 @@ def shares(workers: int, wishes: Mapping[str, tuple[int, int]]) -> dict[str, int
 
 
 def choose(
-    worker: Hashable, calls: Sequence[Call], homes: Mapping[Hashable, int], loaded: Mapping[Hashable, Hashable]
+    worker: Hashable,
+    calls: Sequence[Call],
+    homes: Mapping[Hashable, int],
+    seconds: Mapping[Hashable, int],
+    loaded: Mapping[Hashable, Hashable],
 ) -> Call | None:
-    """The call that an idle worker takes, or None: its home's keyframe pass, its home's chunks in order, a stolen one.
+    """The call that an idle worker takes, or None: its home's keyframe pass, its home's chunks in order, the same of its second
+    render, a stolen one.
 
     loaded: the model that each worker has in memory. Of other renders' calls, keyframe passes go first, as more waits for
     them, and then earlier renders. A stolen chunk is finished before the home goes on, which is what keeping everybody busy
@@ -98,7 +116,7 @@ def choose(
     that it joins waits at its next barrier for a chunk that any other could have computed meanwhile.
 
     >>> calls = [Call(0, False, 1, "m"), Call(0, False, 0, "m"), Call(1, True, 0, "m"), Call(2, True, 0, "n")]
-    >>> choose("a", calls, {"a": 0}, {"a": "m"}).order, choose("b", calls, {"b": 3}, {"b": "m"}).render
+    >>> choose("a", calls, {"a": 0}, {}, {"a": "m"}).order, choose("b", calls, {"b": 3}, {}, {"b": "m"}).render
     (0, 1)
     """
     at_home = [call for call in calls if call.render == homes.get(worker)]
@@ -107,7 +125,7 @@ def choose(
     fitting = [call for call in calls if call.model in (None, loaded.get(worker))]
     if not fitting and worker not in homes:
         fitting = list(calls)
-    return min(fitting, key=_urgency, default=None)
+    return min(fitting, key=lambda call: (call.render != seconds.get(worker), *_urgency(call)), default=None)
 
 
 def _urgency(call: Call) -> tuple[bool, int, int]:

@@ -101,15 +101,16 @@ def reproject(
     xy, depth = camera.project(points, (width, height))
     within = ((xy > -1) & (xy < np.array([width + 1, height + 1]))).all(axis=1)
     place = np.flatnonzero(within & (depth > 0) & (obj != NOTHING))
-    obj, triangle, hero, points, xy, depth = (of[place] for of in (obj, triangle, hero, points, xy, depth))
+    points, xy, depth, shows, triangle = points[place], xy[place], depth[place], obj[place], triangle[place]
+    hero = triangle >= 0
     seen = np.ones(len(place), bool)
     seen[hero] = visible(points[hero, :3], other.caster, camera, geometry.ground)
     corners = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (width, height))
     pixel, weight = (corner.numpy() for corner in corners)
     shown, inverse = other.gbuffer.object.ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
     close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
-    mine = (shown == obj[:, None]) & (close | ~hero[:, None])
-    density = other.density(points, triangle, obj == geometry.heroes)
+    mine = (shown == shows[:, None]) & (close | ~hero[:, None])
+    density = other.density(points, triangle, shows == geometry.heroes)
     return place, xy, pixel, normalise(torch.from_numpy(np.where(mine, weight, 0))).numpy(), density
 
 
@@ -168,17 +169,24 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
     worth[silhouettes(gbuffer)] = 0
 
-    finds: dict[str, list[NDArray]] = {}
+    finds = []
     for k, (place, xy, pixel, weight, _) in enumerate(found):
-        (some,) = np.nonzero(shares[place, k])
+        some = np.flatnonzero(shares[place, k])
         place = place[some]
-        find = {"place": place, "painter": np.full(len(place), k), "xy": xy[some], "pixel": pixel[some]}
-        find |= {"weight": weight[some], "inside": inside[place, k], "share": shares[place, k]}
-        for name, value in find.items():
-            finds.setdefault(name, []).append(value)
-    whole = {"place": np.int32, "painter": np.int32, "pixel": np.int32}
-    picked = {name: np.concatenate(parts).astype(whole.get(name, np.float32)) for name, parts in finds.items()}
-    return Lookup(worth=worth.astype(np.float32), ground=ground, **picked)
+        painter = np.full(len(place), k)
+        finds.append((place, painter, xy[some], pixel[some], weight[some], inside[place, k], shares[place, k]))
+    places, painter, xy, pixel, weight, sure, share = map(np.concatenate, zip(*finds, strict=True))
+    return Lookup(
+        place=places.astype(np.int32),
+        painter=painter.astype(np.int32),
+        xy=xy.astype(np.float32),
+        pixel=pixel.astype(np.int32),
+        weight=weight.astype(np.float32),
+        inside=sure.astype(np.float32),
+        share=share.astype(np.float32),
+        worth=worth.astype(np.float32),
+        ground=ground,
+    )
 
 
 def composite(cover: NDArray[np.floating]) -> NDArray[np.floating]:
