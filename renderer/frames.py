@@ -46,8 +46,7 @@ class FrameRenderer(Stage):
         super().__init__(plan, last)
         self.networks = networks
         self.view = functools.lru_cache(maxsize=VIEWS)(self._view)
-        if plan.device == "cpu":
-            torch.set_num_threads(plan.threads)
+        torch.set_num_threads(plan.threads)  # on a GPU's machine, too: what is left to processors is small, and painting slows to a crawl
 
     def background(self, frames: Sequence[int]) -> Tensor:
         """Where these frames show no hero, bool [n, h, w]."""
