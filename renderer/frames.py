@@ -46,7 +46,7 @@ class FrameRenderer(Stage):
         super().__init__(plan, last)
         self.networks = networks
         self.view = functools.lru_cache(maxsize=VIEWS)(self._view)
-        torch.set_num_threads(plan.threads)  # on a GPU's machine, too: what is left to processors is small, and painting slows to a crawl
+        torch.set_num_threads(plan.threads)  # with a GPU, too: what is left to processors is small
 
     def background(self, frames: Sequence[int]) -> Tensor:
         """Where these frames show no hero, bool [n, h, w]."""
