@@ -125,7 +125,7 @@ if __name__ == "__main__":
 
             driver_overhead(words)
         case ["gpus"]:
-            from jobs.farm_benchmark import gpus
+            from jobs.gpu_benchmark import gpus
 
             gpus(words)
         case ["memory"]:
