@@ -69,7 +69,7 @@ def test_the_farm_asks_its_workers_now_and_then(monkeypatch):
     try:
         farm = dispatcher.Farm(FarmConfig(threads=1), Machine("cpu", "CPU", 1))
         farm.enter(lambda workers: heard.extend(worker["memory"] for worker in workers), lambda line: None)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while max(heard, default=0) < 3 and time.monotonic() < end:
             time.sleep(0.05)
         farm.close()
