@@ -165,7 +165,8 @@ class FrameRenderer(Stage):
         """
         pictures = self.pictures(latents)
         if painters:
-            painted = self.each(lambda at, picture: paint(picture, paints, self.lookup(at, painters)), frames, pictures)
-            pictures = np.stack(painted)
-        self.each(lambda frame, picture: write_png(self.plan.picture_path(frame), picture), frames, pictures)
+            made = zip(frames, pictures, strict=True)
+            pictures = np.stack([paint(picture, paints, self.lookup(frame, painters)) for frame, picture in made])
+        for frame, picture in zip(frames, pictures, strict=True):
+            write_png(self.plan.picture_path(frame), picture)
         return [frame_hash(picture) for picture in pictures]

@@ -1,11 +1,8 @@
 """The scene of a render, frame by frame: poses, G-buffers, correspondence, textures. Everything here is made without a network."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from threading import RLock
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +21,6 @@ from renderer.sheets import guide_frame
 from renderer.video import read_png, write_png
 
 DIRECTIONS = 4096  # of which a camera sees about as many as a hundred
-THREADS = 8  # frames that are looked at together where the processors have nothing else to do
-
-Result = TypeVar("Result")
 
 
 class Stage:
@@ -43,17 +37,8 @@ class Stage:
             self.scene = load_scene(plan.config.scene, plan.config.fps)
             self.geometry = geometry(self.scene, plan.config.scene, atlases(self.scene))
         self.arrays = functools.lru_cache(maxsize=256)(self._arrays)
-        self.texels = once(self._texels)
-        self.painter = once(self.shot)
-
-    def each(self, work: Callable[..., Result], *values: Iterable) -> list[Result]:
-        """The results of some work that frames have to themselves, as `map`. On a GPU's machine, whose processors are idle, several
-        frames at once; elsewhere a worker has the processors that it was given."""
-        idle = self.plan.device != "cpu" and self.plan.config.scene.rasteriser == "embree"
-        if not idle:
-            return list(map(work, *values))
-        with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(work, *values))
+        self.texels = functools.cache(self._texels)
+        self.painter = functools.cache(self.shot)
 
     def pose(self, frame: int) -> tuple[NDArray[np.float32], Caster]:
         """World vertices [V, 3] of a frame, and rays at them."""
@@ -69,7 +54,7 @@ class Stage:
 
     def survey(self, frames: Sequence[int]) -> Survey:
         """What these frames say about the clip, looked at on the latent grid."""
-        seen = self.each(lambda frame: self.of_scene(f"survey/{frame:05d}", partial(self._survey, frame)), frames)
+        seen = [self.of_scene(f"survey/{frame:05d}", partial(self._survey, frame)) for frame in frames]
         areas = [arrays["areas"] for arrays in seen]
         return Survey(
             near=float(max(arrays["near"] for arrays in seen)),
@@ -99,37 +84,34 @@ class Stage:
 
     def make_gbuffers(self, frames: Sequence[int]) -> None:
         """Write each frame's control image, noise places and correspondence at every feature level, and its guide picture."""
-        self.each(self.make_gbuffer, frames)
-
-    def make_gbuffer(self, frame: int) -> None:
-        """The same for one frame."""
         assert self.plan.survey is not None
         plan, survey = self.plan, self.plan.survey
         noise_sides = share_out(survey.areas, plan.config.noise.texels * np.prod(plan.latent_size) ** 0.5)
-        vertices, caster = self.pose(frame)
-        camera = plan.cameras[frame]
-        picture = self.gbuffer(frame, plan.size, vertices, caster)
-        latent = self.gbuffer(frame, plan.latent_size, vertices, caster)
-        control = control_image(picture, survey.near, survey.far)
-        arrays: dict[str, NDArray] = {
-            "control": control,
-            "noise": surface_keys(latent, self.geometry, noise_sides, camera, plan.config.noise.texels),
-            "background": latent.triangle < 0,
-        }
-        for level in plan.levels if plan.keyframes else ():
-            size = plan.level_size(level)
-            gbuffer = unmixed(self.gbuffer(frame, size, vertices, caster), picture.object)
-            texels = self.texels(size, plan.config.method.texels)
-            table = correspond(gbuffer, texels, self.geometry, vertices, caster)
-            arrays |= {f"{name}/{level}": value for name, value in vars(table).items()}
-        guide_picture = guide_frame(picture.object, picture.uv, control, picture.normal, self.geometry.heroes)
-        write_png(self.plan.guide_path(frame), guide_picture)
-        save_arrays(self.plan.arrays_path(frame), arrays)
+        for frame in frames:
+            vertices, caster = self.pose(frame)
+            camera = plan.cameras[frame]
+            picture = self.gbuffer(frame, plan.size, vertices, caster)
+            latent = self.gbuffer(frame, plan.latent_size, vertices, caster)
+            control = control_image(picture, survey.near, survey.far)
+            arrays: dict[str, NDArray] = {
+                "control": control,
+                "noise": surface_keys(latent, self.geometry, noise_sides, camera, plan.config.noise.texels),
+                "background": latent.triangle < 0,
+            }
+            for level in plan.levels if plan.keyframes else ():
+                size = plan.level_size(level)
+                gbuffer = unmixed(self.gbuffer(frame, size, vertices, caster), picture.object)
+                texels = self.texels(size, plan.config.method.texels)
+                table = correspond(gbuffer, texels, self.geometry, vertices, caster)
+                arrays |= {f"{name}/{level}": value for name, value in vars(table).items()}
+            guide_picture = guide_frame(picture.object, picture.uv, control, picture.normal, self.geometry.heroes)
+            write_png(self.plan.guide_path(frame), guide_picture)
+            save_arrays(self.plan.arrays_path(frame), arrays)
 
     def _arrays(self, frame: int) -> dict[str, NDArray]:
         # A machine that does not share this folder makes what it lacks: the files are a cache, not a message.
         if not self.plan.arrays_path(frame).exists():
-            self.make_gbuffer(frame)
+            self.make_gbuffers([frame])
         return load_arrays(self.plan.arrays_path(frame))
 
     def correspondence(self, frame: int, level: int) -> Correspondence:
@@ -166,8 +148,9 @@ class Stage:
 
         Places are texels of the heroes, about one a latent pixel, and directions around the camera, for what is behind them.
         """
-        found = self.each(lambda frame: self.of_scene(f"facing/{frame:05d}", partial(self._facing, frame)), frames)
-        return np.stack([arrays["facing"] for arrays in found])
+        return np.stack(
+            [self.of_scene(f"facing/{frame:05d}", partial(self._facing, frame))["facing"] for frame in frames]
+        )
 
     def _facing(self, frame: int) -> dict[str, NDArray]:
         size, texels, camera = self.plan.latent_size, self.texels(self.plan.latent_size, 1.0), self.plan.cameras[frame]
@@ -189,18 +172,16 @@ class Stage:
         seen: whether the frame shows it at all. facing: the cosine of the angle at which it is seen; 0 where it is not, or
         where a pixel that its colour comes from shows something else, too.
         """
-        self.each(self._unwrap, frames)
-
-    def _unwrap(self, frame: int) -> None:
-        samples = self.texture_samples(frame)
-        colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
-        sampled = (colours[samples["pixel"]] * samples["weight"][..., None]).sum(axis=1)
-        texture = {
-            "colour": np.rint(sampled).astype(np.uint8),
-            "seen": samples["weight"].any(axis=1),
-            "facing": samples["facing"],
-        }
-        save_arrays(self.plan.texture_path(frame), texture)
+        for frame in frames:
+            samples = self.texture_samples(frame)
+            colours = read_png(self.plan.picture_path(frame)).reshape(-1, 3)
+            sampled = (colours[samples["pixel"]] * samples["weight"][..., None]).sum(axis=1)
+            texture = {
+                "colour": np.rint(sampled).astype(np.uint8),
+                "seen": samples["weight"].any(axis=1),
+                "facing": samples["facing"],
+            }
+            save_arrays(self.plan.texture_path(frame), texture)
 
     def texture_samples(self, frame: int) -> Mapping[str, NDArray]:
         """Where the texels of `unwrap` lie in a frame's picture, and at which angle."""
@@ -229,17 +210,6 @@ class Stage:
     def picture_texels(self) -> Texels:
         """The texels on which finished pictures are compared and shown."""
         return self.texels(self.plan.size, 1.0)
-
-
-def once(function: Callable[..., Result]) -> Callable[..., Result]:
-    """A function whose results are kept, and made by one thread while others wait for them."""
-    kept, lock = functools.cache(function), RLock()
-
-    def call(*arguments: Any) -> Result:
-        with lock:
-            return kept(*arguments)
-
-    return call
 
 
 def directions(count: int) -> NDArray[np.float64]:

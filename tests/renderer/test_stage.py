@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -122,22 +120,6 @@ def test_a_missing_file_is_made_again_and_is_the_same(surveyed):
     assert again.keys() == before.keys()
     assert all(np.array_equal(again[name], before[name]) for name in before)
     assert plan.guide_path(3).exists()
-
-
-def test_frames_that_are_made_together_are_the_same(surveyed, tmp_path):
-    """On a GPU's machine threads look at several frames at once, also at what they share."""
-    plan, stage = surveyed()
-    stage.make_gbuffers(range(5))
-    together = Stage(replace(plan, device="cuda", work=tmp_path / "together", stage=tmp_path / "together"))
-    together.make_gbuffers(range(5))
-    for frame in range(5):
-        one, other = stage.arrays(frame), together.arrays(frame)
-        assert one.keys() == other.keys()
-        assert all(np.array_equal(one[name], other[name]) for name in one)
-    lookups = [[vars(of.lookup(frame, [0, 3])) for frame in range(5)] for of in (stage,)]
-    lookups.append([vars(lookup) for lookup in together.each(lambda frame: together.lookup(frame, [0, 3]), range(5))])
-    for one, other in zip(*lookups, strict=True):
-        assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_levels_follow_the_layers_and_odd_sizes_round_up(small, tmp_path):
