@@ -235,6 +235,20 @@ def test_renders_wait_for_room_and_nothing_spills(shop, plan):
     assert list(session.glob("**/ray_spilled_objects*/*")) == []
 
 
+def test_what_takes_the_room_finds_a_worker_that_loads_its_model_for_it(plan):
+    """Both workers have a home; its features wait for those of a third render, whose model nobody has."""
+    wide = large(plan, 4)
+    expected = denoise(wide, InlineExecutor(), QUIET)
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        opened = stack.enter_context(Opened(transport="object_store", feature_memory=0.06))
+        parts = [stack.enter_context(take_part(opened.farm, lambda workers: None)) for _ in range(2)]
+        third = pool.submit(denoise, wide, parts[1], QUIET)
+        wait_for(lambda: opened.book()["entries"])
+        homes = [pool.submit(denoise, wide, executor, QUIET) for executor in (opened.executor, parts[0])]
+        for found in (third, *homes):
+            assert torch.equal(found.result(timeout=120), expected)
+
+
 def test_what_would_not_fit_is_refused_in_one_line_that_says_what_would(shop, plan, undisturbed):
     wide = large(plan, 8)
     with pytest.raises(
