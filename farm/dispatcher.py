@@ -173,11 +173,8 @@ class Farm:
         if task is None:
             fresh = [task for task in self.waiting if number not in task.failed or fit <= set(task.failed)]
             calls = {task.call: task for task in fresh if task.seat is None}
-            call = policy.choose(number, list(calls), self.homes, self.seconds, self.loaded)
-            if call is None and self.features.waits_for_room(self.homes.get(number)):
-                # What takes the room may need a model that nobody has: it would wait for a worker, and this one's home for it.
-                orphans = [call for call in calls if call.model not in self.loaded.values()]
-                call = policy.choose(number, orphans, {}, {}, self.loaded)
+            blocked = self.features.blocked()
+            call = policy.choose(number, list(calls), self.homes, self.seconds, self.loaded, blocked)
             if call is None:
                 return None
             task = calls[call]

@@ -90,12 +90,9 @@ class Features:
         room = self.store.reserve.remote(key, wanted.size, wanted.readers)
         self.farm.watch(room, lambda granted, error: self.admit([key] if granted else [], error))
 
-    def waits_for_room(self, render: int | None) -> bool:
-        """Is there no room yet for what this render wants?"""
-        return any(
-            wanted.task.call.render == render and not wanted.admitted and wanted.asked
-            for wanted in self.passes.values()
-        )
+    def blocked(self) -> set[int]:
+        """The renders for whose features there is no room yet."""
+        return {wanted.task.call.render for wanted in self.passes.values() if wanted.asked and not wanted.admitted}
 
     def admit(self, keys: list[Key] | None, error: Exception | None) -> None:
         """There is room for these features: their keyframe passes may run."""

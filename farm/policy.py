@@ -7,7 +7,7 @@ another worker, the driver steps the sampler, files are written) turns to its *s
 workers, and only then steals a call of another one, whose keyframe features have to travel for it.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -98,6 +98,7 @@ def choose(
     homes: Mapping[Hashable, int],
     seconds: Mapping[Hashable, int],
     loaded: Mapping[Hashable, Hashable],
+    blocked: Collection[int] = (),
 ) -> Call | None:
     """The call that an idle worker takes, or None: its home's keyframe pass, its home's chunks in order, the same of its second
     render, a stolen one.
@@ -112,6 +113,9 @@ def choose(
     it comes to be among the first, which have workers of their own. A worker without a home has nothing to lose and takes
     anything, what fits its model first.
 
+    blocked: renders that wait for room for their features. What has taken it may need a model that nobody has loaded: it would wait
+    for a worker, and that worker's home for the room. So a worker whose home is blocked loads such a model.
+
     Where the call needs a model that is not loaded, let the worker load it *without the call*, and ask again: else the gang
     that it joins waits at its next barrier for a chunk that any other could have computed meanwhile.
 
@@ -125,6 +129,8 @@ def choose(
     fitting = [call for call in calls if call.model in (None, loaded.get(worker))]
     if not fitting and worker not in homes:
         fitting = list(calls)
+    if not fitting and homes.get(worker) in blocked:
+        fitting = [call for call in calls if call.model not in loaded.values()]
     return min(fitting, key=lambda call: (call.render != seconds.get(worker), *_urgency(call)), default=None)
 
 

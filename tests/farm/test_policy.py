@@ -70,6 +70,11 @@ def simulate(clips: Sequence[Clip], workers: int, load: float = 0.0) -> Outcome:
     idle, calls, events, number = list(crew), list[Call](), [], itertools.count()
     holders, passes, travels = dict[int, set[str]](), 0, 0
 
+    def share_out() -> None:
+        nonlocal homes, seconds_of
+        renders = sorted(stages)
+        homes, seconds_of = allot(renders, crew, homes), allot_seconds(renders, crew, seconds_of)
+
     def at(time: float, render: int | None, worker: str | None) -> None:
         heapq.heappush(events, (time, next(number), render, worker))
 
@@ -78,7 +83,7 @@ def simulate(clips: Sequence[Clip], workers: int, load: float = 0.0) -> Outcome:
             render = waiting.popleft()
             stages[render], left[render] = clips[render].stages(), 0
             at(now, render, None)
-            homes, seconds_of = allot(sorted(stages), crew, homes), allot_seconds(sorted(stages), crew, seconds_of)
+            share_out()
         for worker in list(idle):
             call = choose(worker, calls, homes, seconds_of, loaded)
             if call is not None:
@@ -116,7 +121,7 @@ def simulate(clips: Sequence[Clip], workers: int, load: float = 0.0) -> Outcome:
             at(finished[render], render, None)
         else:
             del stages[render]
-            homes, seconds_of = allot(sorted(stages), crew, homes), allot_seconds(sorted(stages), crew, seconds_of)
+            share_out()
     assert not calls
     assert not seconds
     ends = tuple(finished[render] for render in range(len(clips)))
@@ -303,3 +308,9 @@ def test_a_worker_without_a_home_takes_anything():
     assert choose("w", [other, fitting], {}, {}, {"w": "m"}) == fitting
     assert choose("w", [other], {}, {}, {"w": "m"}) == other
     assert choose("w", [other], {"w": 7}, {}, {"w": "m"}) is None
+
+
+def test_a_worker_whose_home_is_blocked_loads_what_nobody_has():
+    orphan = Call(0, True, 0, "n")
+    assert choose("w", [orphan], {"w": 7}, {}, {"w": "m"}, blocked={7}) == orphan
+    assert choose("w", [orphan], {"w": 7}, {}, {"w": "m", "v": "n"}, blocked={7}) is None, "v will do it"
