@@ -8,7 +8,7 @@ through are made where they are needed, so that a broken transport costs a keyfr
 import importlib.util
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -79,8 +79,11 @@ class Gang:
                     with suppress(Exception) if first else nullcontext():
                         collective.destroy_collective_group(group)
                 # Where a member of the old group has died, Ray does not wait until the others have left it, which they do there.
-                ray.get([member.__ray_call__.options(concurrency_group="_ray_system").remote(idle) for member in asked])
+                there = [member.__ray_call__.options(concurrency_group="_ray_system") for member in asked]
+                ray.get([member.remote(idle) for member in there])
                 collective.create_collective_group(asked, self.backend, name)
+                for pairs in rounds(len(asked)):
+                    ray.get([there[a].remote(greet, name, b, a < b) for pair in pairs for a, b in (pair, pair[::-1])])
             except Exception as failure:
                 error = failure
             self.post(lambda: end(error))
@@ -98,3 +101,27 @@ class Gang:
 
 def idle(worker: Any) -> None:
     pass
+
+
+def greet(worker: Any, group: str, peer: int, first: bool) -> None:
+    """Exchange something with another member. NCCL takes more than a second for that the first time, which nobody is to wait for in
+    the middle of a step."""
+    import torch
+    from ray.util import collective
+
+    token = torch.zeros(1, device="cuda" if torch.cuda.is_available() else "cpu")
+    (collective.send if first else collective.recv)(token, peer, group)
+
+
+def rounds(members: int) -> Iterator[list[tuple[int, int]]]:
+    """Everybody meets everybody once, and nobody two at a time (the circle method of tournaments).
+
+    >>> list(rounds(3)), len(list(rounds(8)))
+    ([[(1, 2)], [(0, 2)], [(0, 1)]], 7)
+    """
+    first, *others = range(members + members % 2)
+    for _ in others:
+        circle = [first, *others]
+        pairs = zip(circle, circle[::-1], strict=True)
+        yield [(a, b) for a, b in sorted(map(sorted, [*pairs][: len(circle) // 2])) if b < members]
+        others = others[-1:] + others[:-1]

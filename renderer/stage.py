@@ -27,18 +27,25 @@ class Stage:
     """The loaded scene of one render on one worker, and nothing that cannot be made again."""
 
     def __init__(self, plan: Plan, last: "Stage | None" = None):
-        """last: the stage of another plan, whose scene is taken over where it is the same."""
+        """last: the stage of another plan. Its scene is taken over where it is the same, and what it keeps of each frame, too, see
+        `same_stage`."""
         self.plan = plan
         self.scene: Scene
         self.geometry: Geometry
+        self.arrays: Callable[[int], Mapping[str, NDArray]]
+        self.texels: Callable[[tuple[int, int], float], Texels]
+        self.painter: Callable[[int], Shot]
         if last is not None and (last.plan.config.scene, last.plan.config.fps) == (plan.config.scene, plan.config.fps):
             self.scene, self.geometry = last.scene, last.geometry
         else:
             self.scene = load_scene(plan.config.scene, plan.config.fps)
             self.geometry = geometry(self.scene, plan.config.scene, atlases(self.scene))
-        self.arrays = functools.lru_cache(maxsize=256)(self._arrays)
-        self.texels = functools.cache(self._texels)
-        self.painter = functools.cache(self.shot)
+        if last is not None and same_stage(last.plan, plan):
+            self.arrays, self.texels, self.painter = last.arrays, last.texels, last.painter
+        else:
+            self.arrays = functools.lru_cache(maxsize=256)(self._arrays)
+            self.texels = functools.cache(self._texels)
+            self.painter = functools.cache(self.shot)
 
     def pose(self, frame: int) -> tuple[NDArray[np.float32], Caster]:
         """World vertices [V, 3] of a frame, and rays at them."""
@@ -210,6 +217,13 @@ class Stage:
     def picture_texels(self) -> Texels:
         """The texels on which finished pictures are compared and shown."""
         return self.texels(self.plan.size, 1.0)
+
+
+def same_stage(plan: Plan, other: Plan) -> bool:
+    """Do two renders look at the same scene in the same way, with the same network? Then what one keeps of a frame is the other's,
+    too, and holds on to nothing else."""
+    both = ((p.stage, p.survey, p.spec, p.config.method.layers, p.device, p.dtype) for p in (plan, other))
+    return plan.shared and next(both) == next(both)
 
 
 def directions(count: int) -> NDArray[np.float64]:

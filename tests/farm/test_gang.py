@@ -1,11 +1,12 @@
-"""A process that has had a farm can have another one."""
+"""Groups of workers: everybody has met everybody, also in a process's second farm."""
 
+import itertools
 import queue
 
 import pytest
 import ray
 
-from farm.transport import Gang
+from farm.transport import Gang, rounds
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -28,3 +29,13 @@ def test_workers_of_a_later_farm_meet_too(time):
         assert gang.whole
     finally:
         ray.shutdown()
+
+
+@pytest.mark.parametrize("members", range(2, 10))
+def test_everybody_meets_everybody_once_and_nobody_two_at_a_time(members):
+    met = list[tuple[int, int]]()
+    for pairs in rounds(members):
+        assert len({member for pair in pairs for member in pair}) == 2 * len(pairs)
+        met += pairs
+    assert sorted(met) == list(itertools.combinations(range(members), 2))
+    assert len(list(rounds(members))) == members - 1 + members % 2

@@ -207,3 +207,24 @@ def test_make_gbuffers_covers_every_frame(small, tmp_path):
     plan = survey(plan, executor, QUIET)
     make_gbuffers(plan, executor, QUIET)
     assert all(plan.arrays_path(frame).exists() and plan.guide_path(frame).exists() for frame in range(5))
+
+
+def test_renders_that_share_a_stage_share_what_is_kept_of_its_frames(small, tmp_path):
+    """On a worker, views stay on the GPU for the next prompt of a sweep. Alone, or with another network, nothing is taken over."""
+
+    def renderer(name, last, shared=True, **changes):
+        plan, _ = make_plan(
+            small(prompt=name, **changes), tmp_path / name, "cpu", 1, tmp_path / "s" if shared else None
+        )
+        return FrameRenderer(survey(plan, InlineExecutor(), QUIET), NetworkCache(), last)
+
+    first = renderer("first", None)
+    first.make_gbuffers([0])
+    second = renderer("second", first)
+    assert second.view(0, 1) is first.view(0, 1)
+    assert second.arrays(0) is first.arrays(0)
+    layers = MethodConfig(layers="all")
+    for other in (renderer("alone", second, shared=False), renderer("layers", second, method=layers)):
+        other.make_gbuffers([0])
+        assert other.scene is first.scene
+        assert other.arrays(0) is not first.arrays(0)
