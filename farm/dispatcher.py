@@ -173,8 +173,8 @@ class Farm:
         if task is None:
             fresh = [task for task in self.waiting if number not in task.failed or fit <= set(task.failed)]
             calls = {task.call: task for task in fresh if task.seat is None}
-            blocked = self.features.blocked()
-            call = policy.choose(number, list(calls), self.homes, self.seconds, self.loaded, blocked)
+            blocked, held = self.features.blocked(), self.features.held(calls)
+            call = policy.choose(number, list(calls), self.homes, self.seconds, self.loaded, blocked, held)
             if call is None:
                 return None
             task = calls[call]

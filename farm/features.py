@@ -2,6 +2,7 @@
 come to whoever reads them, and what is done where they do not."""
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm.machine import Machine
+from farm.policy import Call
 from farm.store import FeatureStore, Key
 from farm.tasks import Task
 from farm.transport import Gang, choose_transport
@@ -137,6 +139,10 @@ class Features:
         made.holders.add(number)
         reachable = self.gang is None or self.gang.reaches(made.source, self.farm.seats[number].actor)
         return (task.reads, made.reference) if made.reference is not None and reachable else (None, None)
+
+    def held(self, calls: Mapping[Call, Task]) -> dict[Call, set[int]]:
+        """Of the calls that read features, which seats have these."""
+        return {call: self.passes[task.reads].holders for call, task in calls.items() if task.reads in self.passes}
 
     def read(self, task: Task) -> None:
         """A call has been answered that may have read features."""

@@ -9,6 +9,7 @@ workers, and only then steals a call of another one, whose keyframe features hav
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def choose(
     seconds: Mapping[Hashable, int],
     loaded: Mapping[Hashable, Hashable],
     blocked: Collection[int] = (),
+    held: Mapping[Call, Collection[Hashable]] = MappingProxyType({}),
 ) -> Call | None:
     """The call that an idle worker takes, or None: its home's keyframe pass, its home's chunks in order, the same of its second
     render, a stolen one.
@@ -106,6 +108,9 @@ def choose(
     loaded: the model that each worker has in memory. Of other renders' calls, keyframe passes go first, as more waits for
     them, and then earlier renders. A stolen chunk is finished before the home goes on, which is what keeping everybody busy
     costs the earliest render: at most one foreign chunk at each of its barriers.
+
+    held: of calls that read keyframe features, which workers have these. What would make features travel is stolen last: a chunk
+    whose features are elsewhere, and the keyframe pass of a render that some worker does anyway.
 
     Nothing is stolen that would make the worker load another model. Loading takes seconds to minutes, as long as hundreds
     of chunks, and puts out the model that its home asks for again a moment later; what stealing fills is the moment. A
@@ -131,7 +136,13 @@ def choose(
         fitting = list(calls)
     if not fitting and homes.get(worker) in blocked:
         fitting = [call for call in calls if call.model not in loaded.values()]
-    return min(fitting, key=lambda call: (call.render != seconds.get(worker), *_urgency(call)), default=None)
+    served = {*homes.values(), *seconds.values()}
+
+    def rank(call: Call) -> tuple:
+        travels = worker not in held[call] if call in held else call.keyframes and call.render in served
+        return call.render != seconds.get(worker), travels, *_urgency(call)
+
+    return min(fitting, key=rank, default=None)
 
 
 def _urgency(call: Call) -> tuple[bool, int, int]:

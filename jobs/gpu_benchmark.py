@@ -115,8 +115,10 @@ def on(workers: int, common: Sequence[str], sweep: Sequence[str], clip: Sequence
     """
     begun = time.perf_counter()
     output = Path(tempfile.mkdtemp(prefix=f"on-{workers}-", dir=folder))
-    # A few steps each load the models everywhere, make the G-buffers, and have the workers meet.
-    jobs: dict[str, Sequence[str]] = {"warm-sweep": [*sweep, "steps=1"]} if sweep else {}
+    # A few steps each load the models everywhere, make the G-buffers, and have every worker see the scene.
+    jobs: dict[str, Sequence[str]] = {
+        f"warm-{n}": [*sweep, "steps=1", f"seed={n}"] for n in range(workers if sweep else 0)
+    }
     jobs |= {"warm-clip": [*clip, f"steps={6 if workers > 1 else 1}"], "clip": clip}
     jobs |= {f"seed-{seed}": [*sweep, f"seed={seed}"] for seed in range(3 * workers if sweep else 0)}
     configs = {name: configured([*common, *job], output, name) for name, job in jobs.items()}
