@@ -110,7 +110,7 @@ def choose(
     costs the earliest render: at most one foreign chunk at each of its barriers.
 
     held: of calls that read keyframe features, which workers have these. What would make features travel is stolen last: a chunk
-    whose features are elsewhere, and the keyframe pass of a render that some worker does anyway.
+    whose features are elsewhere, and the keyframe pass of a render that another worker does anyway.
 
     Nothing is stolen that would make the worker load another model. Loading takes seconds to minutes, as long as hundreds
     of chunks, and puts out the model that its home asks for again a moment later; what stealing fills is the moment. A
@@ -136,7 +136,7 @@ def choose(
         fitting = list(calls)
     if not fitting and homes.get(worker) in blocked:
         fitting = [call for call in calls if call.model not in loaded.values()]
-    served = {*homes.values(), *seconds.values()}
+    served = {render for at in (homes, seconds) for other, render in at.items() if other != worker}
 
     def rank(call: Call) -> tuple:
         travels = worker not in held[call] if call in held else call.keyframes and call.render in served

@@ -58,7 +58,7 @@ def quote(text: str, mark: str) -> str:
     return mark + re.sub(r"\\+\Z", lambda m: 2 * m[0], text) + mark
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(texts=st.lists(nasty_text, min_size=5, max_size=5))
 def test_text_survives(texts):
     keys = ["prompt", "negative_prompt", "scene", "output", "model.base"]
@@ -70,7 +70,7 @@ def test_text_survives(texts):
     assert texts[4] in (config.model.base, "null")
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     texts=st.lists(nasty_text, min_size=1, max_size=4, unique=True),
     mark=st.sampled_from("'\""),
@@ -354,7 +354,7 @@ def test_an_address_belongs_to_a_cluster():
         validate(one("farm.address=auto", "farm=local"))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(st.text())
 def test_slugs_are_file_names(text):
     assert re.fullmatch(r"[a-z0-9-]{1,40}", slug(text))

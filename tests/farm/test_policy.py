@@ -325,3 +325,5 @@ def test_what_makes_features_travel_is_stolen_last():
     assert choose("w", [there, own_pass], homes, {}, loaded, held=held) in (there, own_pass)
     assert choose("w", [there], homes, {}, loaded, held=held) == there, "rather than do nothing"
     assert choose("w", [there, here], {"w": 1}, {}, loaded, held=held) == there, "at home they are to travel"
+    own, chunk = Call(5, True, 0, "m"), Call(5, False, 0, "m")
+    assert choose("w", [chunk, own], homes, {"w": 5}, loaded) == own, "nobody else makes these"

@@ -77,7 +77,7 @@ def test_fill_is_exact(fill):
     assert np.ptp(_projected(scene, cameras, TIMES, (320, 200)), axis=(0, 1)).max() / 2 == pytest.approx(fill, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(0.05, 3), st.floats(0.05, 3))
 def test_fit_is_the_linear_programme(seed, slope_x, slope_y):
     rng = np.random.default_rng(seed)

@@ -20,9 +20,7 @@ FOX = Path(__file__).parents[2] / ".." / "shared" / "assets" / "Fox.glb"
 SMALL = everything().bytes()
 
 pytestmark = pytest.mark.filterwarnings("error")  # a warning is a line that the person should not have to see
-fuzz = settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzz = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def survives(folder: Path, content: bytes) -> bool:

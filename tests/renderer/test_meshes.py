@@ -146,7 +146,7 @@ def test_only_gltf_has_clips(tmp_path):
 
 @pytest.mark.filterwarnings("error")  # a warning is a line that the person should not have to see
 @pytest.mark.parametrize("kind", ["obj", "ply", "stl"])
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=8))
 def test_flipped_bytes(tmp_path, kind, flips):
     content = bytearray(trimesh.creation.box().export(file_type=kind) if kind != "obj" else OBJ.encode())
