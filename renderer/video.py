@@ -7,13 +7,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 from PIL import Image
 
 from renderer.files import atomic
 
 ENCODER_THREADS = 2  # a constant, never the core count: x264 splits its work by it, so it shows in the bytes
+SAME_BITS = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # on every processor
 BT709 = 1  # the code for primaries, transfer and matrix alike; without it players guess, and guess differently
 
 
@@ -57,7 +58,11 @@ def write_mp4(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> No
             assert (image.dtype, image.shape) == (np.uint8, first.shape), (image.dtype, image.shape, first.shape)
             picture = av.VideoFrame.from_ndarray(np.pad(image, padding, mode="edge"), format="rgb24")
             picture = picture.reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=SAME_BITS,
+                threads=1,  # by default as many as cores
             )
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
