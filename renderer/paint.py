@@ -30,6 +30,8 @@ SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on
 POOR, GOOD = 0.4, 0.7  # of the best painter's pixel density: with less a painter covers nothing, with more all it shows
 BORDER = 24.0  # pixels: towards its picture's border a painter lets the next one through
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
+CRISP = 2  # power of the painters' shares: a mixture of pictures has less detail than any of them, a seam is seen
+FAINT = 1 / 512  # a share that changes no pixel
 FEATHER = 1.5  # pixels: paint ends softly
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
 
@@ -157,7 +159,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         border[place, k] = from_border(xy, size)
 
     good = (density / np.maximum(density.max(axis=1, keepdims=True), 1e-12) - POOR) / (GOOD - POOR)
-    shares = composite(inside * good.clip(0, 1) * border)
+    shares = crisp(composite(inside * good.clip(0, 1) * border))
 
     ground = gbuffer.object == geometry.heroes
     own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground.ravel())
@@ -199,6 +201,21 @@ def composite(cover: NDArray[np.floating]) -> NDArray[np.floating]:
     """
     uncovered = np.cumprod(1 - cover, axis=1)
     shares = cover * np.concatenate([np.ones_like(cover[:, :1]), uncovered[:, :-1]], axis=1)
+    return normalised(shares)
+
+
+def crisp(shares: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Shares [P, K] of which the large ones have more, and the FAINT ones nothing.
+
+    >>> crisp(np.array([[0.75, 0.25, 0.0], [0.5, 0.5, 0.02]])).round(2).tolist()
+    [[0.9, 0.1, 0.0], [0.5, 0.5, 0.0]]
+    """
+    powers = normalised(shares**CRISP)
+    return normalised(np.where(powers < FAINT, 0, powers))
+
+
+def normalised(shares: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Rows [P, K] that sum to 1, or to 0 where all are 0."""
     total = shares.sum(axis=1, keepdims=True)
     return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 

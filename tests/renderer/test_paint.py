@@ -5,7 +5,7 @@ import torch
 from toys import bent, rigid, shoot, still_life
 
 from renderer.gbuffer import facing_normals
-from renderer.paint import SOFT, Shot, composite, look_up, paint, reproject, sample, trust
+from renderer.paint import FAINT, SOFT, Shot, composite, crisp, look_up, paint, reproject, sample, trust
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
 
@@ -104,6 +104,20 @@ def test_layers_of_paint():
     np.testing.assert_allclose(shares[20:].sum(axis=1), 1)
     remaining = shares[30:, 1:] / (1 - shares[30:, :1])
     np.testing.assert_allclose(composite(cover[30:, 1:]), remaining, err_msg="what lies below is composed by itself")
+
+
+def test_shares_become_crisp():
+    """The largest has more, none that matters is lost, and where two are equal neither wins."""
+    rng = np.random.default_rng(0)
+    shares = composite(rng.uniform(size=(200, 6)) * (rng.uniform(size=(200, 1)) < 0.9))
+    crisper = crisp(shares)
+    covered = shares.any(axis=1)
+    assert 0 < covered.sum() < len(shares)
+    np.testing.assert_allclose(crisper.sum(axis=1), covered)
+    assert (crisper.max(axis=1) >= shares.max(axis=1) - 1e-12).all()
+    assert (np.diff(np.take_along_axis(crisper, shares.argsort(axis=1), axis=1), axis=1) >= 0).all()
+    assert (crisper[crisper > 0] >= FAINT).all()
+    np.testing.assert_allclose(crisp(np.array([[0.5, 0.5]])), [[0.5, 0.5]])
 
 
 def test_painters_that_disagree_do_not_average():
