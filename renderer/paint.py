@@ -28,12 +28,15 @@ from renderer.rasterise import Caster
 
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
 POOR, GOOD = 0.4, 0.7  # of the best painter's pixel density: with less a painter covers nothing, with more all it shows
-BORDER = 24.0  # pixels: towards its picture's border a painter lets the next one through
+BORDER = 24.0  # pixels: so near its picture's border a painter lets the next one through
+WIDE = 0.3  # the same off heroes, as a share of the picture's smaller side: light differs there more than detail
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 CRISP = 2  # power of the painters' shares: a mixture of pictures has less detail than any of them, a seam is seen
 FAINT = 1 / 512  # a share that changes no pixel
 FEATHER = 1.5  # pixels: paint ends softly
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
+FEW = 0.05  # share of painted pixels around, with less of which their light is not taken on
+STILL = 1e-3  # of the heroes' extent: what has moved by less casts the shadow that it did
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ class Lookup:
 
     place: int32 [n], the pixel. painter: int32 [n]. xy: float32 [n, 2], where in the painter's picture. pixel: int32 [n, 4] and
     weight: float32 [n, 4], the bilinear sample there of what shows the same, see `reproject`. inside: float32 [n] in [0, 1], how
-    far that is from outlines. share: float32 [n], a pixel's sum to 1. worth: float32 [H, W] in [0, 1], of the whole; 0 where
-    there is no find. ground: bool [H, W], where the picture shows it.
+    far that is from outlines. share: float32 [n], a pixel's sum to 1. shaded: bool [n], whether it is on the ground while heroes
+    have moved, and their shadows with them. worth: float32 [H, W] in [0, 1], of the whole; 0 where there is no find. kind: int8
+    [H, W], what the picture shows: 0 a hero, 1 the ground, 2 the dome, -1 nothing.
     """
 
     place: NDArray[np.int32]
@@ -81,8 +85,9 @@ class Lookup:
     weight: NDArray[np.float32]
     inside: NDArray[np.float32]
     share: NDArray[np.float32]
+    shaded: NDArray[np.bool_]
     worth: NDArray[np.float32]
-    ground: NDArray[np.bool_]
+    kind: NDArray[np.int8]
 
 
 def reproject(
@@ -136,8 +141,13 @@ def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
 
 
 def from_border(xy: NDArray[np.floating], size: NDArray[np.integer]) -> NDArray[np.floating]:
-    """How far places [..., 2] in a picture of this size are from its border, as a share of BORDER pixels in (0, 1]."""
-    return (np.minimum(xy, size - xy).min(axis=-1) / BORDER).clip(1e-3, 1)
+    """Pixels from places [..., 2] in a picture of this size to its border, never quite 0."""
+    return np.minimum(xy, size - xy).min(axis=-1).clip(0.02)
+
+
+def moved(vertices: NDArray[np.floating], others: NDArray[np.floating]) -> bool:
+    """Do these poses [V, 3] of the heroes cast different shadows?"""
+    return bool(np.abs(vertices - others).max() > STILL * np.ptp(vertices, axis=0).max())
 
 
 def silhouettes(gbuffer: GBuffer) -> NDArray[np.bool_]:
@@ -149,23 +159,26 @@ def silhouettes(gbuffer: GBuffer) -> NDArray[np.bool_]:
 def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
     gbuffer, (height, width) = shot.gbuffer, shot.gbuffer.object.shape
-    count, size = height * width, np.array([width, height])
+    count, size, hero = height * width, np.array([width, height]), gbuffer.triangle.ravel() >= 0
     found = [reproject(shot, painter, geometry) for painter in painters]
-    inside, density = np.zeros((2, count, len(painters)), np.float32)  # 0 where not seen
-    border = np.zeros((count, len(painters)))
+    inside, density, margin = np.zeros((3, count, len(painters)), np.float32)  # 0 where not seen
     for k, (place, xy, pixel, weight, dense) in enumerate(found):
         inside[place, k] = (weight * painters[k].trust.ravel()[pixel]).sum(axis=1)
         density[place, k] = np.where(inside[place, k] > 0, dense, 0)
-        border[place, k] = from_border(xy, size)
+        margin[place, k] = from_border(xy, size)
 
-    good = (density / np.maximum(density.max(axis=1, keepdims=True), 1e-12) - POOR) / (GOOD - POOR)
-    shares = crisp(composite(inside * good.clip(0, 1) * border))
+    sure = inside * (margin / np.where(hero, BORDER, WIDE * size.min())[:, None]).clip(max=1)
+    # The best one counts less where its picture ends, so that those that it gives way to come in softly.
+    best = (sure * density).max(axis=1, keepdims=True)
+    good = (density / np.maximum(best, 1e-12) - POOR) / (GOOD - POOR)
+    shares = crisp(composite(sure * good.clip(0, 1)))
 
-    ground = gbuffer.object == geometry.heroes
-    own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground.ravel())
+    ground = gbuffer.object.ravel() == geometry.heroes
+    own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground)
     # Where a painter's picture ends in the middle of this one, paint ends softly.
     here = from_border(np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).reshape(-1, 1, 2) + 0.5, size)
-    worth = inside * (border / here).clip(max=1) * np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)
+    worth = inside * (margin / here.clip(max=BORDER)).clip(max=1)
+    worth *= np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)
     worth = worth.max(axis=1).clip(max=1)
     worth = worth.reshape(height, width)
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
@@ -176,18 +189,22 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         some = np.flatnonzero(shares[place, k])
         place = place[some]
         painter = np.full(len(place), k)
-        finds.append((place, painter, xy[some], pixel[some], weight[some], inside[place, k], shares[place, k]))
-    places, painter, xy, pixel, weight, sure, share = map(np.concatenate, zip(*finds, strict=True))
+        shaded = ground[place] & moved(shot.vertices, painters[k].vertices)
+        finds.append((place, painter, xy[some], pixel[some], weight[some], inside[place, k], shares[place, k], shaded))
+    places, painter, xy, pixel, weight, within, share, shaded = map(np.concatenate, zip(*finds, strict=True))
     return Lookup(
         place=places.astype(np.int32),
         painter=painter.astype(np.int32),
         xy=xy.astype(np.float32),
         pixel=pixel.astype(np.int32),
         weight=weight.astype(np.float32),
-        inside=sure.astype(np.float32),
+        inside=within.astype(np.float32),
         share=share.astype(np.float32),
+        shaded=shaded,
         worth=worth.astype(np.float32),
-        ground=ground,
+        kind=np.where(gbuffer.object == NOTHING, -1, np.maximum(gbuffer.object - geometry.heroes + 1, 0)).astype(
+            np.int8
+        ),
     )
 
 
@@ -247,18 +264,33 @@ def relight(
     return colours - coarse[:, :-1] / coarse[:, -1:]
 
 
+def spread(change: NDArray[np.float32], worth: NDArray[np.float32], kind: NDArray[np.int8]) -> NDArray[np.float32]:
+    """A change of colours [H, W, C] as far as it is worth [H, W] it, and elsewhere what is coarse of it nearby, on the same kind.
+
+    Else what paint does not reach, beside outlines most of all, stands out in a light of its own.
+    """
+    spread = worth[..., None] * change
+    for number in np.unique(kind):
+        mine, sigma = kind == number, SOFT[int(number > 0)]
+        weight = np.where(mine, worth, 0)[..., None]
+        sums = gaussian_filter(np.concatenate([weight * change, weight], axis=-1), (sigma, sigma, 0))
+        coarse = sums[..., :-1] / np.maximum(sums[..., -1:], FEW)
+        spread[mine] += ((1 - worth[..., None]) * coarse)[mine]
+    return spread
+
+
 def paint(picture: NDArray[np.uint8], paints: NDArray[np.uint8], lookup: Lookup) -> NDArray[np.uint8]:
     """A picture [H, W, 3] with what the painters' pictures [K, H, W, 3] show of its places, where they show them well.
 
-    The ground keeps its light. Every painter's goes before they are laid over one another: where two meet, the difference
-    would be an edge.
+    Where heroes have moved the ground keeps its light. Every painter's goes before they are laid over one another: where two meet,
+    the difference would be an edge.
     """
-    unified, ground = np.zeros((lookup.worth.size, picture.shape[2]), np.float32), lookup.ground.ravel()
+    unified = np.zeros((lookup.worth.size, picture.shape[2]), np.float32)
     for k, painter in enumerate(paints):
         finds = np.flatnonzero(lookup.painter == k)
         place, colours = lookup.place[finds], sample(painter, lookup, finds)
-        if (lit := ground[place]).any():
-            colours[lit] = relight(colours[lit], picture, place[lit])
+        if (shaded := lookup.shaded[finds]).any():
+            colours[shaded] = relight(colours[shaded], picture, place[shaded])
         unified[place] += lookup.share[finds, None] * colours
-    change = lookup.worth[..., None] * (unified.reshape(picture.shape) - picture)
+    change = spread(unified.reshape(picture.shape) - picture, lookup.worth, lookup.kind)
     return np.rint(picture + change).clip(0, 255).astype(np.uint8)

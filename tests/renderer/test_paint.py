@@ -2,10 +2,11 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 from toys import bent, rigid, shoot, still_life
 
 from renderer.gbuffer import facing_normals
-from renderer.paint import FAINT, SOFT, Shot, composite, crisp, look_up, paint, reproject, sample, trust
+from renderer.paint import FAINT, SOFT, Shot, composite, crisp, look_up, paint, reproject, sample, spread, trust
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
 
@@ -155,8 +156,49 @@ def test_flicker_goes_where_keyframes_see():
         sure = (lookup.worth > 0.99) & (STILL[2].gbuffer.object == number)
         assert sure.sum() > 50, number
         assert (np.abs(result[sure].astype(int) - 60) <= 2).all(), number
-    unseen = np.bincount(lookup.place, minlength=lookup.worth.size).reshape(lookup.worth.shape) == 0
-    assert (result[unseen] == 120).all(), "what no keyframe sees stays"
+
+
+def test_what_paint_does_not_reach_takes_its_light():
+    """A change of light spreads to all that is near, at full strength, and not to what shows another kind of thing."""
+    kind = np.zeros((100, 80), np.int8)
+    kind[:, 40:] = 1
+    worth = np.zeros(kind.shape, np.float32)
+    worth[10:50, 5:32] = 1
+    change = np.broadcast_to(np.array([30, -20, 10], np.float32), (*kind.shape, 3))
+    found = spread(change, worth, kind)
+    np.testing.assert_allclose(found[8:52, 3:34], change[8:52, 3:34], rtol=1e-5)
+    assert (found[70:] == 0).all(), "what is far from all paint stays"
+    assert (found[:, 40:] == 0).all()
+
+
+def test_where_nothing_has_moved_the_ground_is_all_painted():
+    """A camera that moves around a still scene sees still shadows."""
+    shots = [make_shot(eye, bent(GEOMETRY, 0.3)) for eye in EYES]
+    pictures = [np.full((SIZE[1], SIZE[0], 3), 60 * number, np.uint8) for number in range(4)]
+    for number, painters in ((2, [1, 3]), (0, [3, 2])):
+        lookup = lookup_of(number, painters, shots)
+        assert not lookup.shaded.any()
+        alone = np.zeros((len(painters), lookup.worth.size), bool)
+        for k in range(len(painters)):
+            alone[k] = np.bincount(lookup.place, lookup.share * (lookup.painter == k), lookup.worth.size) > 0.99
+        sure = ((lookup.kind == 1) & (lookup.worth > 0.99)).ravel() & alone
+        assert sure.sum() > 500
+        result = painted(pictures, number, painters, shots).reshape(-1, 3).astype(int)
+        for k, painter in enumerate(painters):
+            assert (np.abs(result[sure[k]] - 60 * painter) <= 2).all()
+
+
+@pytest.mark.parametrize("near", [(1.0, 1.6, 3.0), (1.6, 1.6, 2.5)])
+def test_painters_give_way_softly(near):
+    """Also one that shows places with many more pixels than the other, where its picture ends."""
+    shots = [make_shot(eye, bent(GEOMETRY, 0.0)) for eye in (near, (-1.0, 2.2, 4.3), (0.0, 2.0, 4.0))]
+    lookup = lookup_of(2, [0, 1], shots)
+    share = np.bincount(lookup.place, lookup.share * (lookup.painter == 0), lookup.worth.size).reshape(SIZE[1], SIZE[0])
+    worth = np.where(distance_transform_edt(lookup.kind == 1) > 9, lookup.worth, 0)
+    assert share[worth > 0.9].min() < 0.01
+    assert share[worth > 0.9].max() > 0.99
+    for shares, worths in ((share, worth), (share.T, worth.T)):
+        assert (np.abs(np.diff(shares, axis=0)) * np.minimum(worths[1:], worths[:-1])).max() < 0.7
 
 
 def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
