@@ -167,7 +167,9 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         density[place, k] = np.where(inside[place, k] > 0, dense, 0)
         margin[place, k] = from_border(xy, size)
 
-    sure = inside * (margin / np.where(hero, BORDER, WIDE * size.min())[:, None]).clip(max=1)
+    # Where a border is everybody's, as under a still camera, the first one need not give way to anybody.
+    reach = np.minimum(margin.max(axis=1), np.where(hero, BORDER, WIDE * size.min()))[:, None]
+    sure = inside * (margin / np.maximum(reach, 0.02)).clip(max=1)
     # The best one counts less where its picture ends, so that those that it gives way to come in softly.
     best = (sure * density).max(axis=1, keepdims=True)
     good = (density / np.maximum(best, 1e-12) - POOR) / (GOOD - POOR)

@@ -188,13 +188,14 @@ def test_where_nothing_has_moved_the_ground_is_all_painted():
             assert (np.abs(result[sure[k]] - 60 * painter) <= 2).all()
 
 
-@pytest.mark.parametrize("near", [(1.0, 1.6, 3.0), (1.6, 1.6, 2.5)])
+@pytest.mark.parametrize("near", [(1.6, 1.6, 2.5), (2.0, 1.6, 2.5)])
 def test_painters_give_way_softly(near):
-    """Also one that shows places with many more pixels than the other, where its picture ends."""
+    """Also one that shows places with many more pixels than the other, where its picture ends; no room at borders of all."""
     shots = [make_shot(eye, bent(GEOMETRY, 0.0)) for eye in (near, (-1.0, 2.2, 4.3), (0.0, 2.0, 4.0))]
     lookup = lookup_of(2, [0, 1], shots)
     share = np.bincount(lookup.place, lookup.share * (lookup.painter == 0), lookup.worth.size).reshape(SIZE[1], SIZE[0])
     worth = np.where(distance_transform_edt(lookup.kind == 1) > 9, lookup.worth, 0)
+    worth[:6] = worth[-6:] = worth[:, :6] = worth[:, -6:] = 0
     assert share[worth > 0.9].min() < 0.01
     assert share[worth > 0.9].max() > 0.99
     for shares, worths in ((share, worth), (share.T, worth.T)):
