@@ -167,13 +167,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         density[place, k] = np.where(inside[place, k] > 0, dense, 0)
         margin[place, k] = from_border(xy, size)
 
-    # Where a border is everybody's, as under a still camera, the first one need not give way to anybody.
-    reach = np.minimum(margin.max(axis=1), np.where(hero, BORDER, WIDE * size.min()))[:, None]
-    sure = inside * (margin / np.maximum(reach, 0.02)).clip(max=1)
-    # The best one counts less where its picture ends, so that those that it gives way to come in softly.
-    best = (sure * density).max(axis=1, keepdims=True)
-    good = (density / np.maximum(best, 1e-12) - POOR) / (GOOD - POOR)
-    shares = crisp(composite(sure * good.clip(0, 1)))
+    shares = layer(inside, density, margin, np.where(hero, BORDER, WIDE * size.min()))
 
     ground = gbuffer.object.ravel() == geometry.heroes
     own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground)
@@ -208,6 +202,21 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
             np.int8
         ),
     )
+
+
+def layer(inside: NDArray, density: NDArray, margin: NDArray, reach: NDArray) -> NDArray[np.floating]:
+    """Shares [P, K] of painters that lie over one another, the first on top, in places [P].
+
+    inside: [P, K] in [0, 1], how far from outlines a painter shows a place; 0: it does not. density: [P, K], with how many pixels.
+    margin: [P, K], how many it is from its picture's border, and reach: [P], how many it would take to cover all by that.
+    """
+    # Where a border is everybody's, as under a still camera, the first one need not give way to anybody.
+    reach = np.minimum(margin.max(axis=1), reach)[:, None]
+    sure = inside * (margin / np.maximum(reach, 1e-12)).clip(max=1)
+    # The best one counts less where its picture ends, so that those that it gives way to come in softly.
+    best = (sure * density).max(axis=1, keepdims=True)
+    good = (density / np.maximum(best, 1e-12) - POOR) / (GOOD - POOR)
+    return crisp(composite(sure * good.clip(0, 1)))
 
 
 def composite(cover: NDArray[np.floating]) -> NDArray[np.floating]:
