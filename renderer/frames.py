@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from renderer.attention import Injection, KeyframeFeatures, KeyframePass, attended_keyframes
+from renderer.exposure import overlaps
 from renderer.manifest import frame_hash
 from renderer.network import Network
 from renderer.noise import hash_key, hashed_normal, screen_keys
-from renderer.paint import paint
+from renderer.paint import kinds, paint
 from renderer.plan import Plan
 from renderer.sampling import guide, make_inverse_scheduler
 from renderer.stage import Stage, same_stage
@@ -160,6 +161,17 @@ class FrameRenderer(Stage):
     def pictures(self, latents: Tensor) -> NDArray[np.uint8]:
         """The pictures uint8 [n, H, W, 3] of latents [n, C, h, w]."""
         return self.network.decode(latents)
+
+    def overlaps(
+        self, number: int, painters: Sequence[int], paints: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64]]:
+        """What kinds of things a painter shows [H, W], and how its picture differs from those of painters after it.
+
+        number: of the painter among the painters. paints: their pictures uint8 [K, H, W, 3].
+        """
+        shots = [self.painter(frame) for frame in painters]
+        kind = kinds(shots[number].gbuffer, self.geometry)
+        return kind, *overlaps(shots, paints, number, self.geometry)
 
     def decode(
         self, frames: Sequence[int], latents: Tensor, painters: Sequence[int], paints: NDArray[np.uint8]

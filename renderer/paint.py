@@ -75,7 +75,7 @@ class Lookup:
     weight: float32 [n, 4], the bilinear sample there of what shows the same, see `reproject`. inside: float32 [n] in [0, 1], how
     far that is from outlines. share: float32 [n], a pixel's sum to 1. shaded: bool [n], whether it is on the ground while heroes
     have moved, and their shadows with them. worth: float32 [H, W] in [0, 1], of the whole; 0 where there is no find. kind: int8
-    [H, W], what the picture shows: 0 a hero, 1 the ground, 2 the dome, -1 nothing.
+    [H, W], see `kinds`.
     """
 
     place: NDArray[np.int32]
@@ -150,6 +150,12 @@ def moved(vertices: NDArray[np.floating], others: NDArray[np.floating]) -> bool:
     return bool(np.abs(vertices - others).max() > STILL * np.ptp(vertices, axis=0).max())
 
 
+def kinds(gbuffer: GBuffer, geometry: Geometry) -> NDArray[np.int8]:
+    """What pixels show, int8 [H, W]: 0 a hero, 1 the ground, 2 the dome, -1 nothing."""
+    surroundings = np.maximum(gbuffer.object - geometry.heroes + 1, 0)
+    return np.where(gbuffer.object == NOTHING, -1, surroundings).astype(np.int8)
+
+
 def silhouettes(gbuffer: GBuffer) -> NDArray[np.bool_]:
     """Pixels [H, W] beside those of another object. Paint would have stairs there, where the picture's own outline is smooth."""
     cross = generate_binary_structure(2, 1)
@@ -198,9 +204,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         share=share.astype(np.float32),
         shaded=shaded,
         worth=worth.astype(np.float32),
-        kind=np.where(gbuffer.object == NOTHING, -1, np.maximum(gbuffer.object - geometry.heroes + 1, 0)).astype(
-            np.int8
-        ),
+        kind=kinds(gbuffer, geometry),
     )
 
 

@@ -19,6 +19,7 @@ from renderer.checkpoint import Checkpoints
 from renderer.config import NoiseConfig
 from renderer.errors import SceneError
 from renderer.export import export_texture
+from renderer.exposure import KINDS, compensate, expose
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books
 from renderer.memory import within_memory
@@ -307,7 +308,7 @@ def decode(
     progress.phase("decoding", plan.frames, plan.frames - sum(map(len, chunks)))
     count = plan.config.method.paint
     painters = covering_frames(plan, executor, count) if chunks and count else []
-    paints = draw_pictures(plan, executor, latents[painters])
+    paints = agreed(plan, executor, painters, draw_pictures(plan, executor, latents[painters]))
     calls = [(chunk, latents[list(chunk)], painters, paints) for chunk in chunks]
     try:
         for i, found in executor.run(plan, "decode", calls):
@@ -320,6 +321,16 @@ def decode(
         if books:
             books.write()
     return [hashes[frame] for frame in range(plan.frames)]
+
+
+def agreed(plan: Plan, executor: Executor, painters: Sequence[int], paints: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The painters' pictures uint8 [K, H, W, 3] with colours that agree."""
+    if not painters:
+        return paints
+    calls = [(number, painters, paints) for number in range(len(painters))]
+    kinds, pixels, differences = map(np.stack, zip(*_in_order(executor.run(plan, "overlaps", calls)), strict=True))
+    offsets = [compensate(pixels[:, kind], differences[:, kind]) for kind in range(KINDS)]
+    return np.stack([expose(*given) for given in zip(paints, kinds, np.stack(offsets, axis=1), strict=True)])
 
 
 def unwrap(plan: Plan, executor: Executor, progress: Progress) -> Texels:
