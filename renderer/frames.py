@@ -15,7 +15,7 @@ from renderer.exposure import overlaps
 from renderer.manifest import frame_hash
 from renderer.network import Network
 from renderer.noise import hash_key, hashed_normal, screen_keys
-from renderer.paint import kinds, paint
+from renderer.paint import paint
 from renderer.plan import Plan
 from renderer.sampling import guide, make_inverse_scheduler
 from renderer.stage import Stage, same_stage
@@ -164,14 +164,13 @@ class FrameRenderer(Stage):
 
     def overlaps(
         self, number: int, painters: Sequence[int], paints: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64]]:
-        """What kinds of things a painter shows [H, W], and how its picture differs from those of painters after it.
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+        """Where a painter shows heroes [H, W], and how they differ from those of painters after it.
 
         number: of the painter among the painters. paints: their pictures uint8 [K, H, W, 3].
         """
         shots = [self.painter(frame) for frame in painters]
-        kind = kinds(shots[number].gbuffer, self.geometry)
-        return kind, *overlaps(shots, paints, number, self.geometry)
+        return shots[number].gbuffer.triangle >= 0, *overlaps(shots, paints, number, self.geometry)
 
     def decode(
         self, frames: Sequence[int], latents: Tensor, painters: Sequence[int], paints: NDArray[np.uint8]

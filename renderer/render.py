@@ -19,7 +19,7 @@ from renderer.checkpoint import Checkpoints
 from renderer.config import NoiseConfig
 from renderer.errors import SceneError
 from renderer.export import export_texture
-from renderer.exposure import KINDS, compensate, expose
+from renderer.exposure import compensate, expose
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.manifest import Books
 from renderer.memory import within_memory
@@ -324,13 +324,12 @@ def decode(
 
 
 def agreed(plan: Plan, executor: Executor, painters: Sequence[int], paints: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The painters' pictures uint8 [K, H, W, 3] with colours that agree."""
+    """The painters' pictures uint8 [K, H, W, 3] with heroes whose colours agree."""
     if not painters:
         return paints
     calls = [(number, painters, paints) for number in range(len(painters))]
-    kinds, pixels, differences = map(np.stack, zip(*_in_order(executor.run(plan, "overlaps", calls)), strict=True))
-    offsets = [compensate(pixels[:, kind], differences[:, kind]) for kind in range(KINDS)]
-    return np.stack([expose(*given) for given in zip(paints, kinds, np.stack(offsets, axis=1), strict=True)])
+    heroes, *found = map(np.stack, zip(*_in_order(executor.run(plan, "overlaps", calls)), strict=True))
+    return np.stack([expose(*one) for one in zip(paints, heroes, compensate(*found), strict=True)])
 
 
 def unwrap(plan: Plan, executor: Executor, progress: Progress) -> Texels:
