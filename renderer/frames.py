@@ -165,7 +165,7 @@ class FrameRenderer(Stage):
     def overlaps(
         self, number: int, painters: Sequence[int], paints: NDArray[np.uint8]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-        """Where a painter shows heroes [H, W], and how they differ from those of painters after it.
+        """Where a painter shows heroes [H, W], and how much brighter they are in painters after it, see renderer/exposure.py.
 
         number: of the painter among the painters. paints: their pictures uint8 [K, H, W, 3].
         """

@@ -280,17 +280,16 @@ def relight(
 
 
 def spread(change: NDArray[np.float32], worth: NDArray[np.float32], kind: NDArray[np.int8]) -> NDArray[np.float32]:
-    """A change of colours [H, W, C] as far as it is worth [H, W] it, and elsewhere what is coarse of it nearby, on the same kind.
+    """A change of colours [H, W, C] as far as it is worth [H, W] it, and off heroes elsewhere what is coarse of it nearby.
 
-    Else what paint does not reach, beside outlines most of all, stands out in a light of its own.
+    Else what paint does not reach, beside outlines most of all, stands out in a light of its own. kind: [H, W], see `kinds`.
     """
-    spread = worth[..., None] * change
-    for number in np.unique(kind):
-        mine, sigma = kind == number, SOFT[int(number > 0)]
-        weight = np.where(mine, worth, 0)[..., None]
+    spread, sigma = worth[..., None] * change, SOFT[1]
+    for surroundings in (kind == 1, kind == 2):
+        weight = np.where(surroundings, worth, 0)[..., None]
         sums = gaussian_filter(np.concatenate([weight * change, weight], axis=-1), (sigma, sigma, 0))
         coarse = sums[..., :-1] / np.maximum(sums[..., -1:], FEW)
-        spread[mine] += ((1 - worth[..., None]) * coarse)[mine]
+        spread[surroundings] += ((1 - worth[..., None]) * coarse)[surroundings]
     return spread
 
 

@@ -160,15 +160,17 @@ def test_flicker_goes_where_keyframes_see():
 
 def test_what_paint_does_not_reach_takes_its_light():
     """A change of light spreads to all that is near, at full strength, and not to what shows another kind of thing."""
-    kind = np.zeros((100, 80), np.int8)
-    kind[:, 40:] = 1
+    kind = np.ones((100, 90), np.int8)
+    kind[:, 50:70], kind[:, 70:] = 2, 0
     worth = np.zeros(kind.shape, np.float32)
-    worth[10:50, 5:32] = 1
+    worth[10:50, 5:42] = 1
     change = np.broadcast_to(np.array([30, -20, 10], np.float32), (*kind.shape, 3))
     found = spread(change, worth, kind)
-    np.testing.assert_allclose(found[8:52, 3:34], change[8:52, 3:34], rtol=1e-5)
-    assert (found[70:] == 0).all(), "what is far from all paint stays"
-    assert (found[:, 40:] == 0).all()
+    np.testing.assert_allclose(found[5:55, 2:48], change[5:55, 2:48], rtol=1e-5)
+    assert (found[85:] == 0).all(), "what is far from all paint stays"
+    assert (found[:, 50:] == 0).all()
+    worth[10:50, 75:] = 0.5
+    np.testing.assert_allclose(spread(change, worth, kind)[:, 70:], (worth[..., None] * change)[:, 70:])
 
 
 def test_where_nothing_has_moved_the_ground_is_all_painted():
