@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renderer.gbuffer import Geometry
-from renderer.paint import Shot, reproject
+from renderer.paint import Shot, interpolate, reproject
 
 TOE = 16.0  # of 255, added to colours, so that a channel in which there is nearly nothing has a ratio, too
 MUCH = 0.4  # pictures that differ by more, in logarithms, show different things, and what lies between green and red is mud
@@ -30,8 +30,8 @@ def overlaps(
     pixels, ratios = np.zeros(len(shots)), np.zeros((len(shots), 3))
     for k in range(number + 1, len(shots)):
         place, _, pixel, weight, _ = reproject(shot, shots[k], geometry)
-        theirs = np.einsum("nqc,nq->nc", pictures[k].reshape(-1, 3).astype(np.float32)[pixel], weight)
-        sure = trust[place] * (weight * shots[k].trust.ravel()[pixel]).sum(axis=1)
+        theirs = interpolate(pictures[k].reshape(-1, 3).astype(np.float32), pixel, weight)
+        sure = trust[place] * interpolate(shots[k].trust.ravel(), pixel, weight)
         pixels[k] = sure.sum()
         if pixels[k]:
             ratios[k] = np.log(sure @ (theirs + TOE) / (sure @ (own[place] + TOE)))

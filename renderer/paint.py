@@ -121,6 +121,11 @@ def reproject(
     return place, xy, pixel, normalise(torch.from_numpy(np.where(mine, weight, 0))).numpy(), density
 
 
+def interpolate(values: NDArray, pixel: NDArray[np.integer], weight: NDArray[np.floating]) -> NDArray:
+    """Bilinear samples [n, ...] of a picture's values [P, ...], see `reproject`."""
+    return np.einsum("nq...,nq->n...", values[pixel], weight)
+
+
 def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
     """How far a pixel is from any outline, as a share of SOFT pixels and at most 1: float32 [H, W].
 
@@ -169,7 +174,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     found = [reproject(shot, painter, geometry) for painter in painters]
     inside, density, margin = np.zeros((3, count, len(painters)), np.float32)  # 0 where not seen
     for k, (place, xy, pixel, weight, dense) in enumerate(found):
-        inside[place, k] = (weight * painters[k].trust.ravel()[pixel]).sum(axis=1)
+        inside[place, k] = interpolate(painters[k].trust.ravel(), pixel, weight)
         density[place, k] = np.where(inside[place, k] > 0, dense, 0)
         margin[place, k] = from_border(xy, size)
 
@@ -181,8 +186,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     here = from_border(np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).reshape(-1, 1, 2) + 0.5, size)
     worth = inside * (margin / here.clip(max=BORDER)).clip(max=1)
     worth *= np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)
-    worth = worth.max(axis=1).clip(max=1)
-    worth = worth.reshape(height, width)
+    worth = worth.max(axis=1).clip(max=1).reshape(height, width)
     worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
     worth[silhouettes(gbuffer)] = 0
 
@@ -259,7 +263,7 @@ def sample(picture: NDArray[np.uint8], lookup: Lookup, finds: NDArray[np.integer
     next door.
     """
     (height, width, channels), image = picture.shape, picture.astype(np.float32)
-    linear = np.einsum("nqc,nq->nc", image.reshape(-1, channels)[lookup.pixel[finds]], lookup.weight[finds])
+    linear = interpolate(image.reshape(-1, channels), lookup.pixel[finds], lookup.weight[finds])
     grid = torch.from_numpy(2 * lookup.xy[finds] / np.array([width, height], np.float32) - 1)
     stack = torch.from_numpy(image).permute(2, 0, 1)
     cubic = F.grid_sample(stack[None], grid[None, None], "bicubic", "border", align_corners=False)[0, :, 0].T.numpy()

@@ -138,7 +138,7 @@ class Stage:
         def make() -> dict[str, NDArray]:
             return vars(look_up(self.shot(frame), [self.painter(painter) for painter in painters], self.geometry))
 
-        return Lookup(**self.of_scene(f"paint-{len(painters)}/{frame:05d}", make))
+        return Lookup(**self.of_scene(f"lookup-{len(painters)}/{frame:05d}", make))
 
     def of_scene(self, name: str, make: Callable[[], Mapping[str, NDArray]]) -> Mapping[str, NDArray]:
         """Arrays that depend on scene and camera alone: made once where renders share a folder, each time where none does."""
