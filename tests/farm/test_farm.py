@@ -10,11 +10,12 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import ray
+from conftest import PAPER
 
 from farm import driver
 from farm.config import KEYS, FarmConfig, OutputConfig, SubmitConfig
@@ -27,6 +28,8 @@ from renderer.plan import make_plan
 from renderer.render import InlineExecutor, survey
 
 pytestmark = pytest.mark.xdist_group("ray")
+
+PAINTED = replace(PAPER, paint=3)
 
 
 class Silent:
@@ -52,12 +55,12 @@ def render(config, folder, **farm):
 @pytest.fixture(scope="module")
 def undisturbed(small, tmp_path_factory):
     """The frames' hashes of a render in this process."""
-    return render(small(), tmp_path_factory.mktemp("inline"), name="inline")
+    return render(small(method=PAINTED), tmp_path_factory.mktemp("inline"), name="inline")
 
 
 @pytest.mark.long
 def test_one_worker_makes_the_same_pixels(small, undisturbed, tmp_path):
-    assert render(small(), tmp_path, name="local", workers=1) == undisturbed
+    assert render(small(method=PAINTED), tmp_path, name="local", workers=1) == undisturbed
     assert len(set(undisturbed)) == 5
     files = {path.name for path in tmp_path.iterdir()}
     made = {"frames", "video.mp4", "guides.mp4", "texture.mp4", "contact_sheet.png", "metrics.json", "manifest.json"}
@@ -82,7 +85,7 @@ def in_use(pid):
 @pytest.mark.parametrize("blow", ["dies", *(pytest.param(blow, marks=pytest.mark.long) for blow in [*BLOWS][1:])])
 def test_a_worker_that_something_happens_to_changes_nothing(small, undisturbed, tmp_path, blow):
     """Two workers; one of them meets it while it denoises, as a person would bring it about: by the pid in status.json."""
-    config, killed = small(), []
+    config, killed = small(method=PAINTED), []
 
     def kill_one():
         while not killed and not done.wait(0.005):
@@ -106,10 +109,10 @@ def test_a_worker_that_something_happens_to_changes_nothing(small, undisturbed, 
 
 
 def test_the_same_command_again_has_nothing_to_do(small, undisturbed, tmp_path):
-    assert render(small(), tmp_path, name="inline") == undisturbed
+    assert render(small(method=PAINTED), tmp_path, name="inline") == undisturbed
     before = (tmp_path / "manifest.json").stat().st_mtime_ns
     begun = time.monotonic()
-    assert render(small(), tmp_path, name="inline") == undisturbed
+    assert render(small(method=PAINTED), tmp_path, name="inline") == undisturbed
     assert (tmp_path / "manifest.json").stat().st_mtime_ns == before
     assert time.monotonic() - begun < 5
 
@@ -141,7 +144,7 @@ def cluster(monkeypatch):
 
 def test_a_cluster_makes_the_same_pixels_and_stays_up(small, undisturbed, cluster, tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # a farm in this process has set it; the token must be enough
-    config = submission(small(), tmp_path, name="cluster", workers=1, address=cluster)
+    config = submission(small(method=PAINTED), tmp_path, name="cluster", workers=1, address=cluster)
     subprocess.run([sys.executable, SUBMIT, *typed(config)], check=True, timeout=120, **SILENT)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [frame["sha256"] for frame in manifest["frames"]] == undisturbed
@@ -161,7 +164,7 @@ def typed(config):
 @pytest.fixture(scope="module")
 def farm(small, tmp_path_factory):
     """Two workers, a surveyed plan, and what one process computes for it."""
-    config = submission(small(), tmp_path_factory.mktemp("farm"), name="local", workers=2)
+    config = submission(small(method=PAINTED), tmp_path_factory.mktemp("farm"), name="local", workers=2)
     plan, _ = make_plan(config, Path(config.output.dir), "cpu", threads=1)
     plan = survey(plan, InlineExecutor(), Silent())
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
