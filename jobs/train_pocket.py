@@ -6,7 +6,8 @@ python jobs/train_pocket.py [key=value ...]
 output=renders/pocket   where stages are cached (an interrupted training goes on after its last finished stage)
 model=renderer/pocket   where the finished model is written
 start=                  a shipped folder to go on from
-renew=denoiser          what is trained of it: its denoiser goes on, or renew=instruments makes critic and judge anew
+renew=denoiser          what is trained of it: its denoiser goes on; renew=all: decoder, critic and denoiser go on;
+                        renew=instruments makes critic and judge anew
 gpus=1                  GPUs of this machine that train together
 images=120000           pictures to render (re-rendered at each start: faster than reading them)
 seed=1                  decides pictures and captions
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     try:
-        settings = parse(Settings, arguments, {"until": ("end", "autoencoder"), "renew": ("denoiser", "instruments")})
+        settings = parse(Settings, arguments, {"until": ("end", "autoencoder"), "renew": ("denoiser", "instruments", "all")})
     except ArgumentError as error:
         print(error, file=sys.stderr)
         return 2

@@ -58,20 +58,29 @@ def forward(vae: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return vae.decode(latents).sample * 0.5 + 0.5, posterior.mean, posterior.logvar
 
 
-def train(team: Team, data: Dataset, critic: Critic, seconds: float, compile_model: bool, steps: int = 0) -> Any:
+def train(
+    team: Team, data: Dataset, critic: Critic, seconds: float, compile_model: bool, steps: int = 0, start: dict | None = None
+) -> Any:
+    """start: the state of an earlier autoencoder, whose decoder goes on at half the learning rate; its latents stay as they are,
+    and a denoiser of theirs stays one."""
     torch.manual_seed(0)
     vae = networks.placed(networks.autoencoder(), team.device)
+    rate = RATE
+    if start is not None:
+        vae.load_state_dict(start)
+        vae.encoder.requires_grad_(False)
+        rate /= 2
     adversary = networks.placed(networks.Discriminator(), team.device)
     run = torch.compile(forward) if compile_model else forward
-    parameters, rivals = list(vae.parameters()), list(adversary.parameters())
-    optimizer = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.98), weight_decay=1e-3)
+    parameters, rivals = [p for p in vae.parameters() if p.requires_grad], list(adversary.parameters())
+    optimizer = torch.optim.AdamW(parameters, rate, betas=(0.9, 0.98), weight_decay=1e-3)
     rival_optimizer = torch.optim.AdamW(rivals, 3e-4, betas=(0.5, 0.9))
     torch.manual_seed(300 + team.rank)
     half = lambda: torch.autocast(team.device.type, dtype=torch.bfloat16)  # noqa: E731
     for step, total in team.steps(seconds, steps):
         progress = step / total if total else 0.0
         for group in optimizer.param_groups:
-            group["lr"] = RATE * cosine(step, total)
+            group["lr"] = rate * cosine(step, total)
         images = crops(data, team.device)
         with half():
             found, mean, log_variance = run(vae, images)
@@ -95,13 +104,24 @@ def train(team: Team, data: Dataset, critic: Critic, seconds: float, compile_mod
             direction = direction + push * (ADVERSARIAL * ramp * direction.norm() / (push.norm() + 1e-8))
         kl = 0.5 * (mean.float() ** 2 + log_variance.float().exp() - 1 - log_variance.float()).mean()
         optimizer.zero_grad()
-        torch.autograd.backward([found, kl * KL], [direction.to(found.dtype), None])
+        if kl.requires_grad:
+            torch.autograd.backward([found, kl * KL], [direction.to(found.dtype), None])
+        else:
+            found.backward(direction.to(found.dtype))
         team.average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if step % 500 == 0:
             team.log(f"autoencoder {step} loss {loss.item():.4f} kl {kl.item():.3f}")
     return vae.eval().requires_grad_(False)
+
+
+def with_rebuilt(data: Dataset, vae: Any) -> Dataset:
+    """The data twice, the second time as the autoencoder shows its pictures."""
+    parts = [decode(vae, encode(vae, part).float() * vae.config.scaling_factor) for part in data.images.split(128)]
+    rebuilt = torch.cat([(part * 255 + 0.5).to(torch.uint8) for part in parts])
+    twice = [torch.cat([part, part]) for part in (data.control, data.hero, data.labels)]
+    return Dataset(torch.cat([data.images, rebuilt]), *twice)
 
 
 @torch.no_grad()

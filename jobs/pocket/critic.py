@@ -11,16 +11,23 @@ from jobs.pocket.team import Team, cosine
 BATCH, RATE = 96, 2e-3  # a GPU's share
 
 
-def train(team: Team, data: Dataset, seconds: float, compile_model: bool = False, steps: int = 0) -> Critic:
+def train(
+    team: Team, data: Dataset, seconds: float, compile_model: bool = False, steps: int = 0, start: dict | None = None
+) -> Critic:
+    """start: the state of an earlier critic to go on from, at half the learning rate."""
     torch.manual_seed(11)
     critic: Critic = placed(Critic(), team.device)
+    rate = RATE
+    if start is not None:
+        critic.load_state_dict(start)
+        rate /= 2
     run = torch.compile(critic) if compile_model else critic
     parameters: list[Tensor] = list(critic.parameters())
-    optimizer = torch.optim.AdamW(parameters, RATE, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.02)
     torch.manual_seed(100 + team.rank)
     for step, total in team.steps(seconds, steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * cosine(step, total)
+            group["lr"] = rate * cosine(step, total)
         images, hero, wanted, _ = views(data, BATCH, smallest=1.0)
         with torch.autocast(team.device.type, dtype=torch.bfloat16):
             mask, logits = run(images.contiguous(memory_format=torch.channels_last))

@@ -36,7 +36,7 @@ def set_precision() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
 
 
-def precompile(part: str, share: int, words_of: Path) -> None:
+def precompile(part: str, share: int, words_of: Path, going_on: bool) -> None:
     """Compile what one part trains by a step on blank pictures, in a process of its own while the real ones are
     rendered: the compiler's cache is shared."""
     set_precision()
@@ -53,7 +53,8 @@ def precompile(part: str, share: int, words_of: Path) -> None:
     elif part == "judge":
         judge.train(alone, data, ids, coder, 0, True, steps=1)
     elif part == "autoencoder":
-        autoencoding.train(alone, data, networks.Critic().to(device).eval(), 0, True, steps=1)
+        start = networks.autoencoder().state_dict() if going_on else None
+        autoencoding.train(alone, data, networks.Critic().to(device).eval(), 0, True, steps=1, start=start)
     else:
         latents = torch.zeros(share, 4, 32, 32, device=device)
         diffusion.train(alone, latents, data.control, ids, ids[0, 0].long(), len(coder), 0, True, steps=1, batch=share)
@@ -69,11 +70,12 @@ def train(team: Team, settings: Settings) -> None:
     words_of = (Path(settings.start) if settings.start else output) / "tokenizer"
     coder = tokenizer.load(words_of)
     instruments_only = bool(settings.start) and settings.renew == "instruments"
+    going_on = bool(settings.start) and settings.renew == "all"
     if settings.compile and team.leads:
         context = multiprocessing.get_context("spawn")
-        instruments, model = ("critic", "judge"), ("autoencoder", "denoiser")
-        for part in instruments if instruments_only else model[1:] if settings.start else instruments + model:
-            context.Process(target=precompile, args=(part, settings.batch // team.size, words_of)).start()
+        parts = {"instruments": ("critic", "judge"), "denoiser": ("denoiser",), "all": ("autoencoder", "critic", "denoiser")}
+        for part in parts[settings.renew] if settings.start else ("critic", "judge", "autoencoder", "denoiser"):
+            context.Process(target=precompile, args=(part, settings.batch // team.size, words_of, going_on)).start()
     data = dataset.render(
         settings.images // team.size, settings.seed * 1000 + team.rank, team.device, seconds=settings.render_s
     )
@@ -97,10 +99,22 @@ def train(team: Team, settings: Settings) -> None:
         denoiser, vae = shipping.load_model(Path(settings.start), team.device)
         finish(team, Pocket(denoiser, vae, referee, eye, coder), settings)
         return
-    vae = given.vae if given else stage(
+    vae = given.vae if given and not going_on else stage(
         team, output / "autoencoder.pt", networks.autoencoder,
-        lambda: autoencoding.train(team, data, eye, settings.autoencoder_s, settings.compile, settings.autoencoder_steps),
+        lambda: autoencoding.train(
+            team, data, eye, settings.autoencoder_s, settings.compile, settings.autoencoder_steps,
+            given.vae.state_dict() if given else None,
+        ),
     )  # fmt: skip
+    if given and going_on:
+        vae.register_to_config(scaling_factor=given.vae.config.scaling_factor)
+        eye = stage(
+            team, output / "critic.pt", networks.Critic,
+            lambda: critic.train(
+                team, autoencoding.with_rebuilt(data, vae), settings.critic_s, settings.compile, settings.critic_steps,
+                given.critic.state_dict(),
+            ),
+        )  # fmt: skip
     if settings.until == "autoencoder":
         return
     latents = autoencoding.encode(vae, data.images)
