@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def prepare(configs: Sequence[SubmitConfig], shared: Path, processes: int) -> No
     device, seen = find_machine(configs[0]).device, set[tuple[Path, int]]()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for config in configs:
-            plan, _ = make_plan(config, Path(str(config.output.dir)), device, config.farm.threads, shared)
+            single = replace(config, chunk=1)  # a frame a call: a short clip is one chunk, which one process would make alone
+            plan, _ = make_plan(single, Path(str(config.output.dir)), device, config.farm.threads, shared)
             count = config.method.paint
             if (plan.stage, count) in seen:
                 continue
