@@ -57,7 +57,9 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     try:
-        settings = parse(Settings, arguments, {"until": ("end", "autoencoder"), "renew": ("denoiser", "instruments", "all")})
+        settings = parse(
+            Settings, arguments, {"until": ("end", "autoencoder"), "renew": ("denoiser", "instruments", "all")}
+        )
     except ArgumentError as error:
         print(error, file=sys.stderr)
         return 2

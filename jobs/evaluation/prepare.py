@@ -39,7 +39,9 @@ def prepare(configs: Sequence[SubmitConfig], shared: Path, processes: int) -> No
     device, seen = find_machine(configs[0]).device, set[tuple[Path, int]]()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for config in configs:
-            single = replace(config, chunk=1)  # a frame a call: a short clip is one chunk, which one process would make alone
+            single = replace(
+                config, chunk=1
+            )  # a frame a call: a short clip is one chunk, which one process would make alone
             plan, _ = make_plan(single, Path(str(config.output.dir)), device, config.farm.threads, shared)
             count = config.method.paint
             if (plan.stage, count) in seen:

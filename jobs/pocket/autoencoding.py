@@ -59,7 +59,13 @@ def forward(vae: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def train(
-    team: Team, data: Dataset, critic: Critic, seconds: float, compile_model: bool, steps: int = 0, start: dict | None = None
+    team: Team,
+    data: Dataset,
+    critic: Critic,
+    seconds: float,
+    compile_model: bool,
+    steps: int = 0,
+    start: dict | None = None,
 ) -> Any:
     """start: the state of an earlier autoencoder, whose decoder goes on at half the learning rate; its latents stay as they are,
     and a denoiser of theirs stays one."""

@@ -73,7 +73,11 @@ def train(team: Team, settings: Settings) -> None:
     going_on = bool(settings.start) and settings.renew == "all"
     if settings.compile and team.leads:
         context = multiprocessing.get_context("spawn")
-        parts = {"instruments": ("critic", "judge"), "denoiser": ("denoiser",), "all": ("autoencoder", "critic", "denoiser")}
+        parts = {
+            "instruments": ("critic", "judge"),
+            "denoiser": ("denoiser",),
+            "all": ("autoencoder", "critic", "denoiser"),
+        }
         for part in parts[settings.renew] if settings.start else ("critic", "judge", "autoencoder", "denoiser"):
             context.Process(target=precompile, args=(part, settings.batch // team.size, words_of, going_on)).start()
     data = dataset.render(

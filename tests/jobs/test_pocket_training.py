@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.pocket import diffusion, networks, team, tokenizer
+from jobs.pocket import autoencoding, critic, diffusion, networks, team, tokenizer
+from jobs.pocket.dataset import Dataset
 from jobs.pocket.team import Team
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,40 @@ def test_diffusion_learns_and_goes_on_where_it_was_interrupted(small, tmp_path, 
     resumed = run(9, file)
     for a, b in zip(trained.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Two pictures of noise with masks."""
+    generator = torch.Generator().manual_seed(1)
+    byte = lambda channels: torch.randint(256, (2, channels, 64, 64), generator=generator, dtype=torch.uint8)  # noqa: E731
+    return Dataset(byte(3), byte(1), byte(1) > 127, torch.zeros(2, 7, dtype=torch.long))
+
+
+def test_an_autoencoder_that_goes_on_keeps_its_latents(pictures, monkeypatch):
+    monkeypatch.setattr(autoencoding, "BATCH", 2)
+    monkeypatch.setattr(autoencoding, "CROP", 64)
+    monkeypatch.setattr(autoencoding, "cosine", lambda *_: 1.0)
+    before = networks.autoencoder()
+    after = autoencoding.train(ALONE, pictures, networks.Critic().eval(), 0, False, 1, before.state_dict())
+    for a, b in zip(before.encoder.parameters(), after.encoder.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(before.decoder.conv_out.weight, after.decoder.conv_out.weight)
+
+
+def test_a_critic_goes_on_from_where_it_was(pictures, monkeypatch):
+    monkeypatch.setattr(critic, "BATCH", 2)
+    before = critic.train(ALONE, pictures, 0, steps=1)
+    after = critic.train(ALONE, pictures, 0, steps=1, start=before.state_dict())
+    change = (after.labels.weight - before.labels.weight).abs().max()
+    assert 0 < change < 2 * critic.RATE  # one step of Adam
+
+
+def test_rebuilt_pictures_keep_their_labels(pictures):
+    twice = autoencoding.with_rebuilt(pictures, networks.autoencoder().eval())
+    assert torch.equal(twice.images[:2], pictures.images)
+    assert not torch.equal(twice.images[2:], pictures.images)
+    assert torch.equal(twice.hero[2:], pictures.hero)
 
 
 def test_gradients_of_the_network_that_runs_reach_the_one_that_learns():
