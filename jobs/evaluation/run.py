@@ -47,6 +47,9 @@ def evaluate(grid: Grid, share: Mapping[Clip, SubmitConfig]) -> int:
     if grid.prepare:
         prepare([*share.values()], grid.output / WORK, grid.prepare)
         return 0
+    if not share:
+        print(f"part={'/'.join(map(str, grid.part))}: no clip of {len(grid.clips())} is in this share")
+        return 0
     model = next(iter(share.values())).model
     examiner = Examiner(Judge("pocket" if model.name == "pocket" else CLIP), grid.prompts)
     make_folder(grid.output)

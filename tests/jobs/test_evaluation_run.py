@@ -49,6 +49,11 @@ def test_the_summary_has_every_measure_of_every_method(evaluated):
     assert summary["methods"]["per_frame"]["uv_mse"]["pairs"] == 2
 
 
+def test_a_share_without_clips_is_done_at_once(tmp_path, capsys):
+    assert main([*SETTINGS, f"output={tmp_path}", "part=1/99"]) == 0
+    assert "part=1/99: no clip of 4" in capsys.readouterr().out
+
+
 def test_tables_hold_every_clip_and_every_frame(evaluated):
     clips = pq.read_table(evaluated / "clips.parquet").to_pylist()
     frames = pq.read_table(evaluated / "frames.parquet").to_pylist()
