@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renderer.gbuffer import Geometry
-from renderer.paint import Shot, interpolate, reproject
+from renderer.lookup import Shot, interpolate, reproject
 
 TOE = 16.0  # of 255, added to colours, so that a channel in which there is nearly nothing has a ratio, too
 MUCH = 0.4  # pictures that differ by more, in logarithms, show different things, and what lies between green and red is mud

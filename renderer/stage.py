@@ -12,8 +12,8 @@ from renderer.atlas import Texels, atlases, bake, share_out, surface_points
 from renderer.correspondence import Correspondence, correspond, pixel_density, texel_samples, unmixed
 from renderer.gbuffer import GBuffer, Geometry, control_image, facing_normals, gather
 from renderer.load import load_scene
+from renderer.lookup import Lookup, Shot, look_up
 from renderer.noise import surface_keys
-from renderer.paint import Lookup, Shot, look_up
 from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
 from renderer.scene import Scene

@@ -6,7 +6,8 @@ from scipy.ndimage import distance_transform_edt
 from toys import bent, rigid, shoot, still_life
 
 from renderer.gbuffer import facing_normals
-from renderer.paint import FAINT, SOFT, Shot, composite, crisp, look_up, paint, reproject, sample, spread, trust
+from renderer.lookup import FAINT, SOFT, Shot, composite, crisp, look_up, reproject, trust
+from renderer.paint import paint, sample, spread
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
 
