@@ -53,9 +53,8 @@ def correspond(
     texel[hero] = lookup(texels, geometry, gbuffer.triangle[hero], gbuffer.barycentrics[hero], gbuffer.uv[hero])
     pixel, weight = texel_samples(gbuffer, texels, geometry, vertices, caster)
     points = surface_points(vertices, geometry.faces, texels.triangle, texels.barycentrics)
-    facing = pixel_density(
-        points, facing_normals(vertices, geometry.faces, gbuffer.camera)[texels.triangle], gbuffer.camera
-    )
+    normals = facing_normals(vertices, geometry.faces, gbuffer.camera)[texels.triangle]
+    facing = pixel_density(torch.from_numpy(points), torch.from_numpy(normals), gbuffer.camera).numpy()
     return Correspondence(gbuffer.object, texel, gbuffer.point.astype(np.float32), pixel, weight, facing)
 
 
@@ -96,12 +95,12 @@ def texel_samples(
     return pixel.astype(np.int32), normalise(torch.from_numpy(share)).numpy()
 
 
-def pixel_density(points: NDArray[np.floating], normals: NDArray[np.floating], camera: Camera) -> NDArray[np.float32]:
+def pixel_density(points: Tensor, normals: Tensor, camera: Camera) -> Tensor:
     """Pixels per area of surface around world points [N, 3] with unit normals [N, 3], float32 [N], for a focal length of 1."""
-    rays = points - camera.position
-    depth = rays @ -camera.view[2, :3]
+    rays = points - points.new_tensor(camera.position)
+    depth = rays @ points.new_tensor(-camera.view[2, :3])
     # The area that a pixel covers grows with its depth's cube, and with 1 / cosine of the angle to the surface.
-    return (np.abs((rays * normals).sum(axis=1)) / np.maximum(depth, 1e-9) ** 3).astype(np.float32)
+    return ((rays * normals).sum(dim=1).abs() / depth.clamp(min=1e-9) ** 3).float()
 
 
 def visible(points: NDArray[np.floating], caster: Caster, camera: Camera, ground: float | None) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ Heroes only: on ground and dome pictures differ in what they show, a sun or a sh
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from renderer.gbuffer import Geometry
@@ -25,16 +26,21 @@ def overlaps(
     pictures: [K, H, W, 3], of these shots. Returns pixels [K], and the logarithms of the ratios of mean colours, the others' to its
     own [K, 3]; 0 where there are no pixels.
     """
-    shot, own = shots[number], pictures[number].reshape(-1, 3).astype(np.float32)
-    trust = np.where(shot.gbuffer.triangle >= 0, shot.trust, 0).ravel()
+    shot, colours = shots[number], torch.from_numpy(pictures).to(shots[number].point.device).flatten(1, 2)
+    trust = torch.zeros_like(shot.trust)
+    trust[shot.hero] = shot.trust[shot.hero]
     pixels, ratios = np.zeros(len(shots)), np.zeros((len(shots), 3))
     for k in range(number + 1, len(shots)):
         place, _, pixel, weight, _ = reproject(shot, shots[k], geometry)
-        theirs = interpolate(pictures[k].reshape(-1, 3).astype(np.float32), pixel, weight)
-        sure = trust[place] * interpolate(shots[k].trust.ravel(), pixel, weight)
-        pixels[k] = sure.sum()
+        theirs, own = interpolate(colours[k].double(), pixel, weight), colours[number, place].double()
+        sure = (trust[place] * interpolate(shots[k].trust, pixel, weight)).double()
+        # Summed by NumPy, which does it the same way however many threads there are.
+        share, light, other = (
+            x.cpu().numpy() for x in (sure, sure[:, None] * (own + TOE), sure[:, None] * (theirs + TOE))
+        )
+        pixels[k] = share.sum()
         if pixels[k]:
-            ratios[k] = np.log(sure @ (theirs + TOE) / (sure @ (own[place] + TOE)))
+            ratios[k] = np.log(other.sum(axis=0) / light.sum(axis=0))
     return pixels, ratios
 
 

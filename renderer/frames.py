@@ -182,7 +182,8 @@ class FrameRenderer(Stage):
         pictures = self.pictures(latents)
         if painters:
             made = zip(frames, pictures, strict=True)
-            pictures = np.stack([paint(picture, paints, self.lookup(frame, painters)) for frame, picture in made])
+            on_device = torch.from_numpy(paints).to(self.plan.device)
+            pictures = np.stack([paint(picture, on_device, self.lookup(frame, painters)) for frame, picture in made])
         # PNGs take three times as long as a GPU takes for their pictures.
         with ThreadPoolExecutor(self.plan.threads if self.plan.device == "cpu" else len(frames)) as pool:
             list(pool.map(write_png, map(self.plan.picture_path, frames), pictures))

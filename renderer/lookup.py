@@ -1,26 +1,20 @@
 """Where a finished picture finds what other frames' pictures, the painters', show of its places.
 
 A mean of painters that disagree is mush, so they lie over one another: what the first shows well hides the second.
+Computed on the device that paints, but for the rays that tell what is hidden.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import (
-    distance_transform_edt,
-    gaussian_filter,
-    generate_binary_structure,
-    maximum_filter,
-    minimum_filter,
-)
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
 
-from renderer.atlas import surface_points
 from renderer.correspondence import NEXT_DOOR, bilinear, normalise, pixel_density, visible
-from renderer.gbuffer import NOTHING, GBuffer, Geometry
+from renderer.gbuffer import NOTHING, GBuffer, Geometry, facing_normals
 from renderer.rasterise import Caster
 
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
@@ -36,30 +30,66 @@ STILL = 1e-3  # of the heroes' extent: what has moved by less casts the shadow t
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame's geometry as its picture shows it. gbuffer: at the picture's size. vertices: world, [V, 3]; caster: over them.
+    """A frame's geometry as its picture of P = H·W pixels shows it, on the device that paints. caster: over its pose.
 
-    normals: of triangles, float32 [T, 3], toward the camera.
+    object: int32 [P], as in the G-buffer. hero: int64 [Q], the pixels that show a hero; triangle: int64 [Q], and barycentrics:
+    float64 [Q, 3], which place of it. point: float64 [P, 4], homogeneous. inverse_depth: float32 [P]. trust: float32 [P], how much
+    a pixel is to be trusted as a painter's, see `trust`. vertices: float64 [V, 3], world. normals: float32 [T, 3], toward the
+    camera. matrix: float64 [3, 4], from homogeneous points to (x·z, y·z, z) in pixels.
     """
 
     gbuffer: GBuffer
-    vertices: NDArray[np.floating]
     caster: Caster
-    normals: NDArray[np.float32]
+    object: Tensor
+    hero: Tensor
+    triangle: Tensor
+    barycentrics: Tensor
+    point: Tensor
+    inverse_depth: Tensor
+    trust: Tensor
+    vertices: Tensor
+    normals: Tensor
+    matrix: Tensor
 
-    @cached_property
-    def trust(self) -> NDArray[np.float32]:
-        """How much its picture is to be trusted as a painter's, [H, W], see `trust`."""
-        return trust(self.gbuffer)
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        height, width = self.gbuffer.object.shape
+        return width, height
 
-    def density(self, points: NDArray, triangle: NDArray[np.integer], ground: NDArray[np.bool_]) -> NDArray:
-        """Pixels per area, float32 [P], in this frame at world points [P, 4] on these triangles [P], -1 off the heroes.
+    def density(self, points: Tensor, hero: Tensor, triangle: Tensor, ground: Tensor) -> Tensor:
+        """Pixels per area, float32 [n], in this frame at world points [n, 4]; 1 on the dome.
 
-        ground: bool [P]. On the dome it is 1.
+        hero: int64, which of them are on heroes, and triangle: on which of their triangles. ground: bool [n].
         """
-        density, hero, camera = np.ones(len(points), np.float32), triangle >= 0, self.gbuffer.camera
-        density[hero] = pixel_density(points[hero, :3], self.normals[triangle[hero]], camera)
-        density[ground] = pixel_density(points[ground, :3], np.array([[0.0, 1.0, 0.0]]), camera)
+        density, camera, up = (
+            points.new_ones(len(points), dtype=torch.float32),
+            self.gbuffer.camera,
+            points.new_tensor([0, 1, 0]),
+        )
+        density[hero] = pixel_density(points[hero, :3], self.normals[triangle], camera)
+        density[ground] = pixel_density(points[ground, :3], up, camera)
         return density
+
+
+def make_shot(
+    gbuffer: GBuffer, geometry: Geometry, vertices: NDArray[np.floating], caster: Caster, device: str
+) -> Shot:
+    """The shot of a frame from its G-buffer at the picture's size. vertices: this frame's pose [V, 3]; caster: over that pose."""
+    hero = np.flatnonzero(gbuffer.triangle >= 0)
+    arrays = {
+        "object": gbuffer.object.ravel(),
+        "hero": hero,
+        "triangle": gbuffer.triangle.ravel()[hero].astype(np.int64),
+        "barycentrics": gbuffer.barycentrics.reshape(-1, 3)[hero].astype(np.float64),
+        "point": gbuffer.point.reshape(-1, 4).astype(np.float64),
+        "inverse_depth": gbuffer.inverse_depth.ravel(),
+        "trust": trust(gbuffer).ravel(),
+        "vertices": vertices.astype(np.float64),
+        "normals": facing_normals(vertices, geometry.faces, gbuffer.camera),
+        "matrix": gbuffer.camera.matrix((gbuffer.object.shape[1], gbuffer.object.shape[0])),
+    }
+    return Shot(gbuffer, caster, **{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
 
 @dataclass(frozen=True)
@@ -73,52 +103,54 @@ class Lookup:
     [H, W], see `kinds`.
     """
 
-    place: NDArray[np.int32]
-    painter: NDArray[np.int32]
-    xy: NDArray[np.float32]
-    pixel: NDArray[np.int32]
-    weight: NDArray[np.float32]
-    inside: NDArray[np.float32]
-    share: NDArray[np.float32]
-    shaded: NDArray[np.bool_]
-    worth: NDArray[np.float32]
-    kind: NDArray[np.int8]
+    place: Tensor
+    painter: Tensor
+    xy: Tensor
+    pixel: Tensor
+    weight: Tensor
+    inside: Tensor
+    share: Tensor
+    shaded: Tensor
+    worth: Tensor
+    kind: Tensor
 
 
-def reproject(
-    shot: Shot, other: Shot, geometry: Geometry
-) -> tuple[NDArray[np.integer], NDArray, NDArray, NDArray[np.float32], NDArray[np.float32]]:
+def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Where another frame's picture shows the places of this one.
 
     Returns for n of this one's pixels, as a picture shows little of what surrounds another: place int64 [n], which pixels;
     xy float64 [n, 2]; pixel int64 [n, 4] and weight float32 [n, 4], bilinear there, rows sum to 1, or to 0 where the place is
     not seen; and density float32 [n], the pixels that the other frame has on a place's surroundings.
     """
-    gbuffer, camera, (height, width) = shot.gbuffer, other.gbuffer.camera, shot.gbuffer.object.shape
-    obj, triangle = gbuffer.object.ravel(), gbuffer.triangle.ravel()
-    hero = triangle >= 0
-    points = gbuffer.point.reshape(-1, 4).copy()
-    barycentrics = gbuffer.barycentrics.reshape(-1, 3)[hero]
-    points[hero, :3] = surface_points(other.vertices, geometry.faces, triangle[hero], barycentrics)
-    xy, depth = camera.project(points, (width, height))
-    within = ((xy > -1) & (xy < np.array([width + 1, height + 1]))).all(axis=1)
-    place = np.flatnonzero(within & (depth > 0) & (obj != NOTHING))
-    points, xy, depth, shows, triangle = points[place], xy[place], depth[place], obj[place], triangle[place]
-    hero = triangle >= 0
-    seen = np.ones(len(place), bool)
-    seen[hero] = visible(points[hero, :3], other.caster, camera, geometry.ground)
-    corners = bilinear(torch.from_numpy(xy), torch.from_numpy(seen), (width, height))
-    pixel, weight = (corner.numpy() for corner in corners)
-    shown, inverse = other.gbuffer.object.ravel()[pixel], other.gbuffer.inverse_depth.ravel()[pixel]
-    close = np.abs(1 - depth[:, None] * inverse) * camera.focal((width, height)) < NEXT_DOOR
-    mine = (shown == shows[:, None]) & (close | ~hero[:, None])
-    density = other.density(points, triangle, shows == geometry.heroes)
-    return place, xy, pixel, normalise(torch.from_numpy(np.where(mine, weight, 0))).numpy(), density
+    width, height = shot.size
+    faces = torch.from_numpy(geometry.faces).to(shot.triangle.device)
+    points = shot.point.clone()
+    corners = other.vertices[faces[shot.triangle].long()]
+    points[shot.hero, :3] = (corners * shot.barycentrics[..., None]).sum(dim=1)
+    projected = points @ other.matrix.T
+    depth = projected[:, 2]
+    xy = projected[:, :2] / torch.where(depth > 1e-9, depth, torch.inf)[:, None]
+    x, y = xy.unbind(dim=1)
+    within = (x > -1) & (y > -1) & (x < width + 1) & (y < height + 1) & (depth > 0) & (shot.object != NOTHING)
+    place = within.nonzero()[:, 0]
+    points, xy, depth, shows = points[place], xy[place], depth[place], shot.object[place]
+    triangle = torch.full_like(shot.object, -1, dtype=torch.int64)
+    triangle[shot.hero] = shot.triangle
+    triangle = triangle[place]
+    hero = (triangle >= 0).nonzero()[:, 0]
+    seen = torch.ones_like(depth, dtype=torch.bool)
+    rays = visible(points[hero, :3].cpu().numpy(), other.caster, other.gbuffer.camera, geometry.ground)
+    seen[hero] = torch.from_numpy(rays).to(seen.device)
+    pixel, weight = bilinear(xy, seen, (width, height))
+    gap = (1 - depth[:, None] * other.inverse_depth[pixel]).abs() * other.gbuffer.camera.focal((width, height))
+    mine = (other.object[pixel] == shows[:, None]) & ((gap < NEXT_DOOR) | (triangle < 0)[:, None])
+    density = other.density(points, hero, triangle[hero], shows == geometry.heroes)
+    return place, xy, pixel, normalise(torch.where(mine, weight, 0)), density
 
 
-def interpolate(values: NDArray, pixel: NDArray[np.integer], weight: NDArray[np.floating]) -> NDArray:
+def interpolate(values: Tensor, pixel: Tensor, weight: Tensor) -> Tensor:
     """Bilinear samples [n, ...] of a picture's values [P, ...], see `reproject`."""
-    return np.einsum("nq...,nq->n...", values[pixel], weight)
+    return (values[pixel] * weight.view(*weight.shape, *[1] * (values.ndim - 1))).sum(dim=1)
 
 
 def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
@@ -140,14 +172,16 @@ def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
     return np.minimum(distance_transform_edt(inside) / np.where(gbuffer.triangle >= 0, *SOFT), 1).astype(np.float32)
 
 
-def from_border(xy: NDArray[np.floating], size: NDArray[np.integer]) -> NDArray[np.floating]:
-    """Pixels from places [..., 2] in a picture of this size to its border, never quite 0."""
-    return np.minimum(xy, size - xy).min(axis=-1).clip(0.02)
+def from_border(xy: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pixels from places [..., 2] in a picture of size (width, height) to its border, never quite 0."""
+    x, y = xy.unbind(dim=-1)
+    return torch.minimum(torch.minimum(x, size[0] - x), torch.minimum(y, size[1] - y)).clamp(min=0.02)
 
 
-def moved(vertices: NDArray[np.floating], others: NDArray[np.floating]) -> bool:
+def moved(vertices: Tensor, others: Tensor) -> bool:
     """Do these poses [V, 3] of the heroes cast different shadows?"""
-    return bool(np.abs(vertices - others).max() > STILL * np.ptp(vertices, axis=0).max())
+    extent = (vertices.amax(dim=0) - vertices.amin(dim=0)).max()
+    return bool((vertices - others).abs().max() > STILL * extent)
 
 
 def kinds(gbuffer: GBuffer, geometry: Geometry) -> NDArray[np.int8]:
@@ -156,96 +190,118 @@ def kinds(gbuffer: GBuffer, geometry: Geometry) -> NDArray[np.int8]:
     return np.where(gbuffer.object == NOTHING, -1, surroundings).astype(np.int8)
 
 
-def silhouettes(gbuffer: GBuffer) -> NDArray[np.bool_]:
-    """Pixels [H, W] beside those of another object. Paint would have stairs there, where the picture's own outline is smooth."""
-    cross = generate_binary_structure(2, 1)
-    return maximum_filter(gbuffer.object, footprint=cross) != minimum_filter(gbuffer.object, footprint=cross)
+def silhouettes(objects: Tensor) -> Tensor:
+    """Pixels, bool [H, W], beside those of another object [H, W]. Paint would have stairs there, where the picture's own outline
+    is smooth."""
+    beside = torch.zeros_like(objects, dtype=torch.bool)
+    for one, its in ((objects, beside), (objects.T, beside.T)):
+        differs = one[1:] != one[:-1]
+        its[1:] |= differs
+        its[:-1] |= differs
+    return beside
+
+
+def blur(image: Tensor, sigma: float, mirror: bool = True) -> Tensor:
+    """A Gaussian of an image [H, W, ...] over four sigma (pixels), as SciPy has it; beyond its border it is mirrored, or else 0."""
+    reach = int(4 * sigma + 0.5)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    for axis in (0, 1):
+        side = image.shape[axis]
+        place = torch.arange(-reach, side + reach, device=image.device)
+        beyond = place % (2 * side)
+        padded = image.index_select(axis, torch.minimum(beyond, 2 * side - 1 - beyond))
+        if not mirror:
+            padded *= ((place >= 0) & (place < side)).view(-1, *[1] * (image.ndim - 1 - axis))
+        image = torch.zeros_like(image)
+        for shift, weight in enumerate((kernel / kernel.sum()).tolist()):
+            image.add_(padded.narrow(axis, shift, side), alpha=weight)
+    return image
 
 
 def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
-    gbuffer, (height, width) = shot.gbuffer, shot.gbuffer.object.shape
-    count, size, hero = height * width, np.array([width, height]), gbuffer.triangle.ravel() >= 0
+    (width, height), device, pixels = shot.size, shot.object.device, len(shot.object)
     found = [reproject(shot, painter, geometry) for painter in painters]
-    inside, density, margin = np.zeros((3, count, len(painters)), np.float32)  # 0 where not seen
+    inside, density, margin = torch.zeros(3, pixels, len(painters), device=device)  # 0 where not seen
     for k, (place, xy, pixel, weight, dense) in enumerate(found):
-        inside[place, k] = interpolate(painters[k].trust.ravel(), pixel, weight)
-        density[place, k] = np.where(inside[place, k] > 0, dense, 0)
-        margin[place, k] = from_border(xy, size)
+        inside[place, k] = interpolate(painters[k].trust, pixel, weight)
+        density[place, k] = torch.where(inside[place, k] > 0, dense, 0)
+        margin[place, k] = from_border(xy, shot.size).float()
 
-    shares = layer(inside, density, margin, np.where(hero, BORDER, WIDE * size.min()))
+    reach = torch.full((pixels,), WIDE * min(shot.size), device=device)
+    reach[shot.hero] = BORDER
+    shares = layer(inside, density, margin, reach)
 
-    ground = gbuffer.object.ravel() == geometry.heroes
-    own = shot.density(gbuffer.point.reshape(-1, 4), gbuffer.triangle.ravel(), ground)
+    ground = shot.object == geometry.heroes
+    own = shot.density(shot.point, shot.hero, shot.triangle, ground)
     # Where a painter's picture ends in the middle of this one, paint ends softly.
-    here = from_border(np.stack(np.meshgrid(*map(np.arange, size)), axis=-1).reshape(-1, 1, 2) + 0.5, size)
-    worth = inside * (margin / here.clip(max=BORDER)).clip(max=1)
-    worth *= np.minimum(density / np.maximum(COARSE * own, 1e-12)[:, None], 1)
-    worth = worth.max(axis=1).clip(max=1).reshape(height, width)
-    worth *= (2 * gaussian_filter(worth, FEATHER) - 1).clip(0, 1)
-    worth[silhouettes(gbuffer)] = 0
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    here = from_border(torch.stack([x, y], dim=-1).view(-1, 1, 2) + 0.5, shot.size)
+    worth = inside * (margin / here.clamp(max=BORDER)).clamp(max=1)
+    worth *= (density / (COARSE * own).clamp(min=1e-12)[:, None]).clamp(max=1)
+    worth = worth.amax(dim=1).clamp(max=1).view(height, width)
+    worth = worth * (2 * blur(worth, FEATHER) - 1).clamp(0, 1)
+    worth[silhouettes(shot.object.view(height, width))] = 0
 
-    finds = []
+    finds: dict[str, list[Tensor]] = {}
     for k, (place, xy, pixel, weight, _) in enumerate(found):
-        some = np.flatnonzero(shares[place, k])
+        some = shares[place, k].nonzero()[:, 0]
         place = place[some]
-        painter = np.full(len(place), k)
-        shaded = ground[place] & moved(shot.vertices, painters[k].vertices)
-        finds.append((place, painter, xy[some], pixel[some], weight[some], inside[place, k], shares[place, k], shaded))
-    places, painter, xy, pixel, weight, within, share, shaded = map(np.concatenate, zip(*finds, strict=True))
-    return Lookup(
-        place=places.astype(np.int32),
-        painter=painter.astype(np.int32),
-        xy=xy.astype(np.float32),
-        pixel=pixel.astype(np.int32),
-        weight=weight.astype(np.float32),
-        inside=within.astype(np.float32),
-        share=share.astype(np.float32),
-        shaded=shaded,
-        worth=worth.astype(np.float32),
-        kind=kinds(gbuffer, geometry),
-    )
+        find = {
+            "place": place.int(),
+            "painter": torch.full_like(place, k, dtype=torch.int32),
+            "xy": xy[some].float(),
+            "pixel": pixel[some].int(),
+            "weight": weight[some],
+            "inside": inside[place, k],
+            "share": shares[place, k],
+            "shaded": ground[place] & moved(shot.vertices, painters[k].vertices),
+        }
+        for name, values in find.items():
+            finds.setdefault(name, []).append(values)
+    kind = torch.from_numpy(kinds(shot.gbuffer, geometry)).to(device)
+    return Lookup(**{name: torch.cat(values) for name, values in finds.items()}, worth=worth, kind=kind)
 
 
-def layer(inside: NDArray, density: NDArray, margin: NDArray, reach: NDArray) -> NDArray[np.floating]:
+def layer(inside: Tensor, density: Tensor, margin: Tensor, reach: Tensor) -> Tensor:
     """Shares [P, K] of painters that lie over one another, the first on top, in places [P].
 
     inside: [P, K] in [0, 1], how far from outlines a painter shows a place; 0: it does not. density: [P, K], with how many pixels.
     margin: [P, K], how many it is from its picture's border, and reach: [P], how many it would take to cover all by that.
     """
     # Where a border is everybody's, as under a still camera, the first one need not give way to anybody.
-    reach = np.minimum(margin.max(axis=1), reach)[:, None]
-    sure = inside * (margin / np.maximum(reach, 1e-12)).clip(max=1)
+    reach = torch.minimum(margin.amax(dim=1), reach)[:, None]
+    sure = inside * (margin / reach.clamp(min=1e-12)).clamp(max=1)
     # The best one counts less where its picture ends, so that those that it gives way to come in softly.
-    best = (sure * density).max(axis=1, keepdims=True)
-    good = (density / np.maximum(best, 1e-12) - POOR) / (GOOD - POOR)
-    return crisp(composite(sure * good.clip(0, 1)))
+    best = (sure * density).amax(dim=1, keepdim=True)
+    good = (density / best.clamp(min=1e-12) - POOR) / (GOOD - POOR)
+    return crisp(composite(sure * good.clamp(0, 1)))
 
 
-def composite(cover: NDArray[np.floating]) -> NDArray[np.floating]:
+def composite(cover: Tensor) -> Tensor:
     """Shares of layers that lie over one another (Porter and Duff 1984). cover: [P, K] in [0, 1], the first layer on top.
 
     Rows sum to 1, or to 0 where nothing covers.
 
-    >>> composite(np.array([[0.75, 0.5, 1.0], [0.0, 0.5, 0.0]])).tolist()
+    >>> composite(torch.tensor([[0.75, 0.5, 1.0], [0.0, 0.5, 0.0]])).tolist()
     [[0.75, 0.125, 0.125], [0.0, 1.0, 0.0]]
     """
-    uncovered = np.cumprod(1 - cover, axis=1)
-    shares = cover * np.concatenate([np.ones_like(cover[:, :1]), uncovered[:, :-1]], axis=1)
-    return normalised(shares)
+    uncovered = torch.cumprod(1 - cover, dim=1)
+    return normalised(cover * torch.cat([torch.ones_like(cover[:, :1]), uncovered[:, :-1]], dim=1))
 
 
-def crisp(shares: NDArray[np.floating]) -> NDArray[np.floating]:
+def crisp(shares: Tensor) -> Tensor:
     """Shares [P, K] of which the large ones have more, and the FAINT ones nothing.
 
-    >>> crisp(np.array([[0.75, 0.25, 0.0], [0.5, 0.5, 0.02]])).round(2).tolist()
-    [[0.9, 0.1, 0.0], [0.5, 0.5, 0.0]]
+    >>> crisp(torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.5, 0.02]])).round(decimals=2)
+    tensor([[0.9000, 0.1000, 0.0000],
+            [0.5000, 0.5000, 0.0000]])
     """
     powers = normalised(shares**CRISP)
-    return normalised(np.where(powers < FAINT, 0, powers))
+    return normalised(torch.where(powers < FAINT, 0, powers))
 
 
-def normalised(shares: NDArray[np.floating]) -> NDArray[np.floating]:
+def normalised(shares: Tensor) -> Tensor:
     """Rows [P, K] that sum to 1, or to 0 where all are 0."""
-    total = shares.sum(axis=1, keepdims=True)
-    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+    total = shares.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, shares / total, 0)

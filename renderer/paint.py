@@ -8,68 +8,69 @@ and that flickers. Here places are pixels: painters are looked up by projection,
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from torch import Tensor
 from torch.nn import functional as F
 
-from renderer.lookup import SOFT, Lookup, interpolate
+from renderer.lookup import SOFT, Lookup, blur, interpolate
 
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
 FEW = 0.05  # share of painted pixels around, with less of which their light is not taken on
 
 
-def sample(picture: NDArray[np.uint8], lookup: Lookup, finds: NDArray[np.integer]) -> NDArray[np.float32]:
-    """What their painter's picture [H, W, 3] shows at some finds, float32 [n, 3].
+def sample(picture: Tensor, lookup: Lookup, finds: Tensor) -> Tensor:
+    """What their painter's picture uint8 [H, W, 3] shows at some finds, float32 [n, 3].
 
     Bicubic, which keeps a tenth more of the finest detail than bilinear does; near outlines its reach would bring in what is
     next door.
     """
-    (height, width, channels), image = picture.shape, picture.astype(np.float32)
-    linear = interpolate(image.reshape(-1, channels), lookup.pixel[finds], lookup.weight[finds])
-    grid = torch.from_numpy(2 * lookup.xy[finds] / np.array([width, height], np.float32) - 1)
-    stack = torch.from_numpy(image).permute(2, 0, 1)
-    cubic = F.grid_sample(stack[None], grid[None, None], "bicubic", "border", align_corners=False)[0, :, 0].T.numpy()
+    height, width, channels = picture.shape
+    image = picture.float()
+    linear = interpolate(image.view(-1, channels), lookup.pixel[finds], lookup.weight[finds])
+    grid = 2 * lookup.xy[finds] / lookup.xy.new_tensor([width, height]) - 1
+    stack = image.permute(2, 0, 1)[None]
+    cubic = F.grid_sample(stack, grid[None, None], "bicubic", "border", align_corners=False)[0, :, 0].T
     return linear + lookup.inside[finds, None] * (cubic - linear)
 
 
-def relight(
-    colours: NDArray[np.float32], picture: NDArray[np.uint8], place: NDArray[np.integer]
-) -> NDArray[np.float32]:
-    """Colours [n, 3] for pixels [n] of a picture, with the picture's light: what is coarser than SHADE of it, where they are."""
-    height, width, channels = picture.shape
-    change = np.zeros((height * width, channels + 1), np.float32)  # and where it is
-    change[place] = np.pad(colours - picture.reshape(-1, channels)[place], [(0, 0), (0, 1)], constant_values=1)
-    rows = slice(place.min() // width, place.max() // width + 1)
-    coarse = gaussian_filter(change.reshape(height, width, -1)[rows], (SHADE, SHADE, 0), mode="constant")
-    coarse = coarse.reshape(-1, channels + 1)[place - rows.start * width]
+def relight(colours: Tensor, image: Tensor, place: Tensor) -> Tensor:
+    """Colours [n, 3] for pixels [n] of an image [H, W, 3], with the image's light: what is coarser than SHADE of it, where they
+    are."""
+    height, width, channels = image.shape
+    change = image.new_zeros(height * width, channels + 1)  # and where it is
+    change[place] = F.pad(colours - image.view(-1, channels)[place], (0, 1), value=1)
+    first, last = int(place.min()) // width, int(place.max()) // width
+    coarse = blur(change.view(height, width, -1)[first : last + 1], SHADE, mirror=False)
+    coarse = coarse.view(-1, channels + 1)[place - first * width]
     return colours - coarse[:, :-1] / coarse[:, -1:]
 
 
-def spread(change: NDArray[np.float32], worth: NDArray[np.float32], kind: NDArray[np.int8]) -> NDArray[np.float32]:
+def spread(change: Tensor, worth: Tensor, kind: Tensor) -> Tensor:
     """A change of colours [H, W, C] as far as it is worth [H, W] it, and off heroes elsewhere what is coarse of it nearby.
 
     Else what paint does not reach, beside outlines most of all, stands out in a light of its own. kind: [H, W], see `kinds`.
     """
-    spread, sigma = worth[..., None] * change, SOFT[1]
+    spread = worth[..., None] * change
     for surroundings in (kind == 1, kind == 2):
-        weight = np.where(surroundings, worth, 0)[..., None]
-        sums = gaussian_filter(np.concatenate([weight * change, weight], axis=-1), (sigma, sigma, 0))
-        coarse = sums[..., :-1] / np.maximum(sums[..., -1:], FEW)
-        spread[surroundings] += ((1 - worth[..., None]) * coarse)[surroundings]
+        weight = torch.where(surroundings, worth, 0)[..., None]
+        sums = blur(torch.cat([weight * change, weight], dim=-1), SOFT[1])
+        coarse = sums[..., :-1] / sums[..., -1:].clamp(min=FEW)
+        spread += torch.where(surroundings, 1 - worth, 0)[..., None] * coarse
     return spread
 
 
-def paint(picture: NDArray[np.uint8], paints: NDArray[np.uint8], lookup: Lookup) -> NDArray[np.uint8]:
-    """A picture [H, W, 3] with what the painters' pictures [K, H, W, 3] show of its places, where they show them well.
+def paint(picture: NDArray[np.uint8], paints: Tensor, lookup: Lookup) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] with what the painters' pictures uint8 [K, H, W, 3] show of its places, where they show them well.
 
     Where heroes have moved the ground keeps its light. Every painter's goes before they are laid over one another: where two meet,
     the difference would be an edge.
     """
-    unified = np.zeros((lookup.worth.size, picture.shape[2]), np.float32)
+    image = torch.from_numpy(picture).to(paints.device, torch.float32)
+    unified = torch.zeros_like(image).view(-1, image.shape[2])
     for k, painter in enumerate(paints):
-        finds = np.flatnonzero(lookup.painter == k)
-        place, colours = lookup.place[finds], sample(painter, lookup, finds)
-        if (shaded := lookup.shaded[finds]).any():
-            colours[shaded] = relight(colours[shaded], picture, place[shaded])
+        finds = (lookup.painter == k).nonzero()[:, 0]
+        place, colours, shaded = lookup.place[finds].long(), sample(painter, lookup, finds), lookup.shaded[finds]
+        if shaded.any():
+            colours[shaded] = relight(colours[shaded], image, place[shaded])
         unified[place] += lookup.share[finds, None] * colours
-    change = spread(unified.reshape(picture.shape) - picture, lookup.worth, lookup.kind)
-    return np.rint(picture + change).clip(0, 255).astype(np.uint8)
+    change = spread(unified.view_as(image) - image, lookup.worth, lookup.kind)
+    return (image + change).round().clamp(0, 255).byte().cpu().numpy()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from renderer.arrays import load_arrays, save_arrays
@@ -12,7 +13,7 @@ from renderer.atlas import Texels, atlases, bake, share_out, surface_points
 from renderer.correspondence import Correspondence, correspond, pixel_density, texel_samples, unmixed
 from renderer.gbuffer import GBuffer, Geometry, control_image, facing_normals, gather
 from renderer.load import load_scene
-from renderer.lookup import Lookup, Shot, look_up
+from renderer.lookup import Lookup, Shot, look_up, make_shot
 from renderer.noise import surface_keys
 from renderer.plan import Plan, Survey, geometry
 from renderer.rasterise import Caster, rasterise
@@ -130,15 +131,17 @@ class Stage:
         """A frame's geometry at the size of its picture."""
         vertices, caster = self.pose(frame)
         gbuffer = self.gbuffer(frame, self.plan.size, vertices, caster)
-        return Shot(gbuffer, vertices, caster, facing_normals(vertices, self.geometry.faces, gbuffer.camera))
+        return make_shot(gbuffer, self.geometry, vertices, caster, self.plan.device)
 
     def lookup(self, frame: int, painters: Sequence[int]) -> Lookup:
         """Where a frame's picture finds what the painters show."""
 
         def make() -> dict[str, NDArray]:
-            return vars(look_up(self.shot(frame), [self.painter(painter) for painter in painters], self.geometry))
+            found = look_up(self.shot(frame), [self.painter(painter) for painter in painters], self.geometry)
+            return {name: values.cpu().numpy() for name, values in vars(found).items()}
 
-        return Lookup(**self.of_scene(f"lookup-{len(painters)}/{frame:05d}", make))
+        arrays = self.of_scene(f"lookup-{len(painters)}/{frame:05d}", make)
+        return Lookup(**{name: torch.tensor(array, device=self.plan.device) for name, array in arrays.items()})
 
     def of_scene(self, name: str, make: Callable[[], Mapping[str, NDArray]]) -> Mapping[str, NDArray]:
         """Arrays that depend on scene and camera alone: made once where renders share a folder, each time where none does."""
@@ -170,7 +173,8 @@ class Stage:
         inside = (depth > 0) & (xy >= 0).all(axis=1) & (xy < size).all(axis=1)
         column, row = np.where(inside[:, None], xy, 0).astype(int).T
         behind = inside & (gbuffer.object[row, column] >= self.geometry.heroes)
-        facing = np.concatenate([weight.any(axis=1) * pixel_density(points, normals, camera), behind])
+        density = pixel_density(torch.from_numpy(points), torch.from_numpy(normals), camera).numpy()
+        facing = np.concatenate([weight.any(axis=1) * density, behind])
         return {"facing": facing.astype(np.float32)}
 
     def unwrap(self, frames: Sequence[int]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from farm.config import SubmitConfig
-from farm.machine import find_machine
 from jobs.evaluation.clips import Silent
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.plan import Plan, Survey, make_plan
@@ -35,14 +34,15 @@ class Pool:
 
 
 def prepare(configs: Sequence[SubmitConfig], shared: Path, processes: int) -> None:
-    """G-buffers, correspondence and lookups of these renders, below the folder that they share. Raises a UserError."""
-    device, seen = find_machine(configs[0]).device, set[tuple[Path, int]]()
+    """G-buffers, correspondence and lookups of these renders, below the folder that they share. Raises a UserError.
+
+    A frame a call, as a short clip is one chunk, which one process would make alone; and without a GPU, as each process would take
+    memory of it.
+    """
+    seen = set[tuple[Path, int]]()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for config in configs:
-            single = replace(
-                config, chunk=1
-            )  # a frame a call: a short clip is one chunk, which one process would make alone
-            plan, _ = make_plan(single, Path(str(config.output.dir)), device, config.farm.threads, shared)
+            plan, _ = make_plan(replace(config, chunk=1), Path(str(config.output.dir)), "cpu", 1, shared)
             count = config.method.paint
             if (plan.stage, count) in seen:
                 continue

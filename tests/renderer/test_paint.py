@@ -2,11 +2,10 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from toys import bent, rigid, shoot, still_life
 
-from renderer.gbuffer import facing_normals
-from renderer.lookup import FAINT, SOFT, Shot, composite, crisp, look_up, reproject, trust
+from renderer.lookup import FAINT, SOFT, blur, composite, crisp, look_up, make_shot, reproject, trust
 from renderer.paint import paint, sample, spread
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
@@ -16,14 +15,14 @@ GEOMETRY = still_life()
 EYES = [(1.0, 1.6, 4.0), (-1.5, 1.2, 3.6), (2.2, 1.4, 3.3), (0.2, 2.0, 3.0)]
 
 
-def make_shot(eye, vertices):
+def shot_from(eye, vertices):
     camera = oracle.look_at(eye, (0.0, 0.7, 0.0), fov=50)
-    normals = facing_normals(vertices, GEOMETRY.faces, camera)
-    return Shot(shoot(GEOMETRY, camera, vertices, SIZE), vertices, Caster(vertices, GEOMETRY.faces), normals)
+    caster = Caster(vertices, GEOMETRY.faces)
+    return make_shot(shoot(GEOMETRY, camera, vertices, SIZE), GEOMETRY, vertices, caster, "cpu")
 
 
-SHOTS = [make_shot(eye, bent(GEOMETRY, 0.3 * number)) for number, eye in enumerate(EYES)]
-STILL = [make_shot(EYES[0], rigid(GEOMETRY, 0.4 * number)) for number in range(4)]
+SHOTS = [shot_from(eye, bent(GEOMETRY, 0.3 * number)) for number, eye in enumerate(EYES)]
+STILL = [shot_from(EYES[0], rigid(GEOMETRY, 0.4 * number)) for number in range(4)]
 
 
 def seen(shot):
@@ -43,13 +42,18 @@ def lookup_of(number, keyframes, shots=SHOTS):
 
 
 def painted(pictures, number, keyframes, shots=SHOTS):
-    return paint(pictures[number], np.stack([pictures[k] for k in keyframes]), lookup_of(number, keyframes, shots))
+    paints = torch.from_numpy(np.stack([pictures[k] for k in keyframes]))
+    return paint(pictures[number], paints, lookup_of(number, keyframes, shots))
+
+
+def share_of(lookup, k):
+    """How much of each place painter k paints, [P]."""
+    return np.bincount(lookup.place, lookup.share * (lookup.painter == k), lookup.worth.numel())
 
 
 def test_a_place_is_found_where_another_frame_shows_it():
     """Sampling what another frame shows of a place gives what this one shows of it, to the error of a bilinear sample."""
-    place, _, *sample, _ = reproject(SHOTS[0], SHOTS[2], GEOMETRY)
-    pixel, weight = map(torch.from_numpy, sample)
+    place, _, pixel, weight, _ = reproject(SHOTS[0], SHOTS[2], GEOMETRY)
     covered = weight.any(dim=1)
     there = unify(torch.from_numpy(seen(SHOTS[2])).reshape(-1, 3).float(), Sources(pixel, weight, covered))
     error = np.abs(there.numpy() - seen(SHOTS[0]).reshape(-1, 3)[place].astype(float)).max(axis=1)
@@ -61,35 +65,34 @@ def test_a_place_is_found_where_another_frame_shows_it():
 
 
 def test_a_frame_finds_itself():
-    place, xy, *sample, density = reproject(SHOTS[1], SHOTS[1], GEOMETRY)
-    pixel, weight = map(torch.from_numpy, sample)
+    place, xy, pixel, weight, density = reproject(SHOTS[1], SHOTS[1], GEOMETRY)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     where = torch.from_numpy(np.stack([x.ravel(), y.ravel()], axis=1)).float()
     covered = weight.any(dim=1)
     found = unify(where, Sources(pixel, weight, covered))
     assert (found - where[place])[covered].abs().max() < 2e-2
-    assert np.abs(xy - 0.5 - where[place].numpy())[covered].max() < 2e-2
+    assert (xy - 0.5 - where[place]).abs()[covered].max() < 2e-2
     assert covered.sum() > 0.95 * len(where)
     assert (density > 0).all()
 
 
 def test_what_is_hidden_is_not_found():
     """A keyframe behind the scene sees other sides of it: nothing that both see differs in what it shows."""
-    behind = make_shot((0.0, 1.2, -4.0), bent(GEOMETRY, 0.0))
-    hero = SHOTS[0].gbuffer.triangle.ravel() >= 0
+    behind = shot_from((0.0, 1.2, -4.0), bent(GEOMETRY, 0.0))
+    hero = torch.from_numpy(SHOTS[0].gbuffer.triangle.ravel() >= 0)
     for other, least, most in ((behind, 0, 0.15), (SHOTS[3], 0.5, 1)):
         place, _, _, weight, _ = reproject(SHOTS[0], other, GEOMETRY)
-        assert least <= (hero[place] & weight.any(axis=1)).sum() / hero.sum() < most
+        assert least <= (hero[place] & weight.any(dim=1)).sum() / hero.sum() < most
 
 
 def test_shares_of_a_place_sum_to_one_or_nothing():
     lookup = lookup_of(1, [0, 2, 3])
-    total = np.bincount(lookup.place, lookup.share, SIZE[0] * SIZE[1])
+    total = torch.from_numpy(np.bincount(lookup.place, lookup.share, SIZE[0] * SIZE[1]))
     found = total > 0
     np.testing.assert_allclose(total[found], 1, atol=1e-5)
     np.testing.assert_allclose(lookup.weight.sum(axis=1), 1, atol=1e-5)
     assert lookup.pixel.max() < SIZE[0] * SIZE[1]
-    assert (lookup.worth.ravel()[~found] == 0).all()
+    assert (lookup.worth.view(-1)[~found] == 0).all()
     assert lookup.worth.min() >= 0
     assert lookup.worth.max() == pytest.approx(1)
 
@@ -99,27 +102,29 @@ def test_layers_of_paint():
     rng = np.random.default_rng(0)
     cover = rng.uniform(size=(50, 4))
     cover[:10, 0], cover[10:20], cover[20:30, 2] = 1, 0, 0
-    shares = composite(cover)
+    shares = composite(torch.from_numpy(cover)).numpy()
     assert (shares[:10, 1:] == 0).all()
     assert (shares[10:20] == 0).all()
     assert (shares[20:30, 2] == 0).all()
     np.testing.assert_allclose(shares[20:].sum(axis=1), 1)
     remaining = shares[30:, 1:] / (1 - shares[30:, :1])
-    np.testing.assert_allclose(composite(cover[30:, 1:]), remaining, err_msg="what lies below is composed by itself")
+    np.testing.assert_allclose(
+        composite(torch.from_numpy(cover[30:, 1:])), remaining, err_msg="what lies below is composed by itself"
+    )
 
 
 def test_shares_become_crisp():
     """The largest has more, none that matters is lost, and where two are equal neither wins."""
     rng = np.random.default_rng(0)
-    shares = composite(rng.uniform(size=(200, 6)) * (rng.uniform(size=(200, 1)) < 0.9))
-    crisper = crisp(shares)
+    shares = composite(torch.from_numpy(rng.uniform(size=(200, 6)) * (rng.uniform(size=(200, 1)) < 0.9))).numpy()
+    crisper = crisp(torch.from_numpy(shares)).numpy()
     covered = shares.any(axis=1)
     assert 0 < covered.sum() < len(shares)
     np.testing.assert_allclose(crisper.sum(axis=1), covered)
     assert (crisper.max(axis=1) >= shares.max(axis=1) - 1e-12).all()
     assert (np.diff(np.take_along_axis(crisper, shares.argsort(axis=1), axis=1), axis=1) >= 0).all()
     assert (crisper[crisper > 0] >= FAINT).all()
-    np.testing.assert_allclose(crisp(np.array([[0.5, 0.5]])), [[0.5, 0.5]])
+    np.testing.assert_allclose(crisp(torch.tensor([[0.5, 0.5]])), [[0.5, 0.5]])
 
 
 def test_painters_that_disagree_do_not_average():
@@ -128,13 +133,14 @@ def test_painters_that_disagree_do_not_average():
     pictures = [rng.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8) for _ in STILL]
     for painters in ([1, 0], [1, 0, 2, 3]):
         lookup = lookup_of(1, painters, STILL)
-        inside = STILL[1].trust >= 1
+        inside = STILL[1].trust.view(SIZE[1], SIZE[0]).numpy() >= 1
         inside[:, :24] = inside[:, -24:] = inside[:24] = inside[-24:] = False
         assert inside.sum() > 500
         unified = np.zeros((inside.size, 3))
         for k, painter in enumerate(painters):
-            finds = np.flatnonzero(lookup.painter == k)
-            unified[lookup.place[finds]] += lookup.share[finds, None] * sample(pictures[painter], lookup, finds)
+            finds = (lookup.painter == k).nonzero()[:, 0]
+            colours = sample(torch.from_numpy(pictures[painter]), lookup, finds)
+            unified[lookup.place[finds]] += (lookup.share[finds, None] * colours).numpy()
         unified = unified.reshape(pictures[1].shape)
         assert np.median(np.abs(unified - pictures[1])[inside]) < 1
         assert unified[inside].std() > 0.95 * pictures[1][inside].std()
@@ -154,18 +160,18 @@ def test_flicker_goes_where_keyframes_see():
     lookup = lookup_of(2, [1], STILL)
     result = painted(pictures, 2, [1], STILL)
     for number in (0, 1, 3):
-        sure = (lookup.worth > 0.99) & (STILL[2].gbuffer.object == number)
+        sure = (lookup.worth > 0.99).numpy() & (STILL[2].gbuffer.object == number)
         assert sure.sum() > 50, number
         assert (np.abs(result[sure].astype(int) - 60) <= 2).all(), number
 
 
 def test_what_paint_does_not_reach_takes_its_light():
     """A change of light spreads to all that is near, at full strength, and not to what shows another kind of thing."""
-    kind = np.ones((100, 90), np.int8)
+    kind = torch.ones(100, 90, dtype=torch.int8)
     kind[:, 50:70], kind[:, 70:] = 2, 0
-    worth = np.zeros(kind.shape, np.float32)
+    worth = torch.zeros(kind.shape)
     worth[10:50, 5:42] = 1
-    change = np.broadcast_to(np.array([30, -20, 10], np.float32), (*kind.shape, 3))
+    change = torch.tensor([30.0, -20, 10]).expand(*kind.shape, 3)
     found = spread(change, worth, kind)
     np.testing.assert_allclose(found[5:55, 2:48], change[5:55, 2:48], rtol=1e-5)
     assert (found[85:] == 0).all(), "what is far from all paint stays"
@@ -176,15 +182,13 @@ def test_what_paint_does_not_reach_takes_its_light():
 
 def test_where_nothing_has_moved_the_ground_is_all_painted():
     """A camera that moves around a still scene sees still shadows."""
-    shots = [make_shot(eye, bent(GEOMETRY, 0.3)) for eye in EYES]
+    shots = [shot_from(eye, bent(GEOMETRY, 0.3)) for eye in EYES]
     pictures = [np.full((SIZE[1], SIZE[0], 3), 60 * number, np.uint8) for number in range(4)]
     for number, painters in ((2, [1, 3]), (0, [3, 2])):
         lookup = lookup_of(number, painters, shots)
         assert not lookup.shaded.any()
-        alone = np.zeros((len(painters), lookup.worth.size), bool)
-        for k in range(len(painters)):
-            alone[k] = np.bincount(lookup.place, lookup.share * (lookup.painter == k), lookup.worth.size) > 0.99
-        sure = ((lookup.kind == 1) & (lookup.worth > 0.99)).ravel() & alone
+        alone = np.stack([share_of(lookup, k) > 0.99 for k in range(len(painters))])
+        sure = ((lookup.kind == 1) & (lookup.worth > 0.99)).view(-1).numpy() & alone
         assert sure.sum() > 500
         result = painted(pictures, number, painters, shots).reshape(-1, 3).astype(int)
         for k, painter in enumerate(painters):
@@ -194,9 +198,9 @@ def test_where_nothing_has_moved_the_ground_is_all_painted():
 @pytest.mark.parametrize("near", [(1.6, 1.6, 2.5), (2.0, 1.6, 2.5)])
 def test_painters_give_way_softly(near):
     """Also one that shows places with many more pixels than the other, where its picture ends; no room at borders of all."""
-    shots = [make_shot(eye, bent(GEOMETRY, 0.0)) for eye in (near, (-1.0, 2.2, 4.3), (0.0, 2.0, 4.0))]
+    shots = [shot_from(eye, bent(GEOMETRY, 0.0)) for eye in (near, (-1.0, 2.2, 4.3), (0.0, 2.0, 4.0))]
     lookup = lookup_of(2, [0, 1], shots)
-    share = np.bincount(lookup.place, lookup.share * (lookup.painter == 0), lookup.worth.size).reshape(SIZE[1], SIZE[0])
+    share = share_of(lookup, 0).reshape(SIZE[1], SIZE[0])
     worth = np.where(distance_transform_edt(lookup.kind == 1) > 9, lookup.worth, 0)
     worth[:6] = worth[-6:] = worth[:, :6] = worth[:, -6:] = 0
     assert share[worth > 0.9].min() < 0.01
@@ -214,7 +218,7 @@ def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
     clip = [np.repeat((120 - shadows[0] + pattern)[..., None], 3, 2), np.repeat((120 - shadows[1])[..., None], 3, 2)]
     pictures = [np.rint(picture).astype(np.uint8) for picture in clip]
     result = painted(pictures, 1, [0], STILL)
-    worth = lookup_of(1, [0], STILL).worth
+    worth = lookup_of(1, [0], STILL).worth.numpy()
     inside = (worth > 0.99) & ground & (y > SIZE[1] - 20) & (y < SIZE[1] - 6) & (x > 12) & (x < SIZE[0] - 12)
     assert inside.sum() > 200
     detail = result[..., 0] - pictures[1][..., 0].astype(float)
@@ -228,11 +232,19 @@ def test_painters_in_different_light_leave_no_edge_on_the_ground():
     pictures = [np.full((SIZE[1], SIZE[0], 3), 60 + 40 * number, np.uint8) for number in range(4)]
     result = painted(pictures, 1, [0, 2, 3])[..., 0].astype(float)
     lookup = lookup_of(1, [0, 2, 3])
-    first = np.bincount(lookup.place[lookup.painter == 0], minlength=lookup.worth.size).reshape(lookup.worth.shape) > 0
-    ground = (SHOTS[1].gbuffer.object == GEOMETRY.heroes) & (lookup.worth > 0.5)
+    first = (share_of(lookup, 0) > 0).reshape(lookup.worth.shape)
+    ground = (SHOTS[1].gbuffer.object == GEOMETRY.heroes) & (lookup.worth > 0.5).numpy()
     assert (ground & first).sum() > 200
     assert (ground & ~first).sum() > 20
     assert (result[ground] == 100).all()
+
+
+@pytest.mark.parametrize(("sigma", "mirror"), [(1.5, True), (6.0, False), (20.0, True)])
+def test_a_blur_is_scipys(sigma, mirror):
+    """Also where it reaches further than the image is wide."""
+    image = torch.rand(30, 90, 4, generator=torch.Generator().manual_seed(0))
+    wanted = gaussian_filter(image.numpy(), (sigma, sigma, 0), mode="reflect" if mirror else "constant")
+    np.testing.assert_allclose(blur(image, sigma, mirror), wanted, atol=1e-5)
 
 
 def test_trust_is_the_distance_to_outlines():

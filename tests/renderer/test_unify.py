@@ -274,20 +274,20 @@ def test_facing_is_the_pixels_on_an_area():
     xy = [camera.project(points + step * shift, size)[0] / camera.focal(size) for shift in (0, tangent, other)]
     a, b = xy[1] - xy[0], xy[2] - xy[0]
     area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / step**2
-    np.testing.assert_allclose(pixel_density(points, normal, camera), area, rtol=1e-3)
+    density = pixel_density(torch.from_numpy(points), torch.from_numpy(normal), camera)
+    np.testing.assert_allclose(density, area, rtol=1e-3)
 
 
 def test_the_ground_is_seen_best_from_where_it_has_most_pixels():
     found = find(FRAMES[:1], FRAMES[1:4], "facing")
     pixel = torch.from_numpy(FRAMES[0].correspondence.object.ravel() == GEOMETRY.heroes) & found.covered
-    point = FRAMES[0].correspondence.point.reshape(-1, 4)[pixel]
-    up = np.tile([0.0, 1.0, 0.0], (len(point), 1))
-    density = np.stack([pixel_density(point[:, :3], up, frame.camera) for frame in FRAMES[1:4]], axis=1)
+    point = torch.from_numpy(FRAMES[0].correspondence.point.reshape(-1, 4))[pixel, :3].double()
+    up = torch.tensor([0.0, 1.0, 0.0])
+    density = torch.stack([pixel_density(point, up, frame.camera) for frame in FRAMES[1:4]], dim=1)
     share = found.weight[pixel].unflatten(1, (3, 4)).sum(dim=2)
     # cameras stand at nearly the same height, so depth decides
-    wanted = facing_shares(
-        share > 0, torch.from_numpy(density / [frame.camera.position[1] for frame in FRAMES[1:4]]).float()
-    )
+    heights = torch.tensor([frame.camera.position[1] for frame in FRAMES[1:4]])
+    wanted = facing_shares(share > 0, (density / heights).float())
     torch.testing.assert_close(share, wanted, atol=1e-3, rtol=1e-3)
 
 
