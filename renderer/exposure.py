@@ -27,8 +27,7 @@ def overlaps(
     own [K, 3]; 0 where there are no pixels.
     """
     shot, colours = shots[number], torch.from_numpy(pictures).to(shots[number].point.device).flatten(1, 2)
-    trust = torch.zeros_like(shot.trust)
-    trust[shot.hero] = shot.trust[shot.hero]
+    trust = torch.where(shot.triangle >= 0, shot.trust, 0)
     pixels, ratios = np.zeros(len(shots)), np.zeros((len(shots), 3))
     for k in range(number + 1, len(shots)):
         place, _, pixel, weight, _ = reproject(shot, shots[k], geometry)

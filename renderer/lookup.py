@@ -32,16 +32,15 @@ STILL = 1e-3  # of the heroes' extent: what has moved by less casts the shadow t
 class Shot:
     """A frame's geometry as its picture of P = H·W pixels shows it, on the device that paints. caster: over its pose.
 
-    object: int32 [P], as in the G-buffer. hero: int64 [Q], the pixels that show a hero; triangle: int64 [Q], and barycentrics:
-    float64 [Q, 3], which place of it. point: float64 [P, 4], homogeneous. inverse_depth: float32 [P]. trust: float32 [P], how much
-    a pixel is to be trusted as a painter's, see `trust`. vertices: float64 [V, 3], world. normals: float32 [T, 3], toward the
-    camera. matrix: float64 [3, 4], from homogeneous points to (x·z, y·z, z) in pixels.
+    object: int32 [P], triangle: int64 [P], barycentrics: float64 [P, 3], point: float64 [P, 4], homogeneous, and inverse_depth:
+    float32 [P], as in the G-buffer. trust: float32 [P], how much a pixel is to be trusted as a painter's, see `trust`. vertices:
+    float64 [V, 3], world. normals: float32 [T, 3], of triangles, toward the camera. matrix: float64 [3, 4], from homogeneous points
+    to (x·z, y·z, z) in pixels.
     """
 
     gbuffer: GBuffer
     caster: Caster
     object: Tensor
-    hero: Tensor
     triangle: Tensor
     barycentrics: Tensor
     point: Tensor
@@ -57,17 +56,14 @@ class Shot:
         height, width = self.gbuffer.object.shape
         return width, height
 
-    def density(self, points: Tensor, hero: Tensor, triangle: Tensor, ground: Tensor) -> Tensor:
-        """Pixels per area, float32 [n], in this frame at world points [n, 4]; 1 on the dome.
+    def density(self, points: Tensor, triangle: Tensor, ground: Tensor) -> Tensor:
+        """Pixels per area, float32 [n], in this frame at world points [n, 4] on these triangles [n], -1 off the heroes.
 
-        hero: int64, which of them are on heroes, and triangle: on which of their triangles. ground: bool [n].
+        ground: bool [n]. On the dome it is 1.
         """
-        density, camera, up = (
-            points.new_ones(len(points), dtype=torch.float32),
-            self.gbuffer.camera,
-            points.new_tensor([0, 1, 0]),
-        )
-        density[hero] = pixel_density(points[hero, :3], self.normals[triangle], camera)
+        hero, up, camera = triangle >= 0, points.new_tensor([0, 1, 0]), self.gbuffer.camera
+        density = torch.ones_like(points[:, 0], dtype=torch.float32)
+        density[hero] = pixel_density(points[hero, :3], self.normals[triangle[hero]], camera)
         density[ground] = pixel_density(points[ground, :3], up, camera)
         return density
 
@@ -76,12 +72,10 @@ def make_shot(
     gbuffer: GBuffer, geometry: Geometry, vertices: NDArray[np.floating], caster: Caster, device: str
 ) -> Shot:
     """The shot of a frame from its G-buffer at the picture's size. vertices: this frame's pose [V, 3]; caster: over that pose."""
-    hero = np.flatnonzero(gbuffer.triangle >= 0)
     arrays = {
         "object": gbuffer.object.ravel(),
-        "hero": hero,
-        "triangle": gbuffer.triangle.ravel()[hero].astype(np.int64),
-        "barycentrics": gbuffer.barycentrics.reshape(-1, 3)[hero].astype(np.float64),
+        "triangle": gbuffer.triangle.ravel().astype(np.int64),
+        "barycentrics": gbuffer.barycentrics.reshape(-1, 3).astype(np.float64),
         "point": gbuffer.point.reshape(-1, 4).astype(np.float64),
         "inverse_depth": gbuffer.inverse_depth.ravel(),
         "trust": trust(gbuffer).ravel(),
@@ -124,27 +118,30 @@ def reproject(shot: Shot, other: Shot, geometry: Geometry) -> tuple[Tensor, Tens
     """
     width, height = shot.size
     faces = torch.from_numpy(geometry.faces).to(shot.triangle.device)
-    points = shot.point.clone()
-    corners = other.vertices[faces[shot.triangle].long()]
-    points[shot.hero, :3] = (corners * shot.barycentrics[..., None]).sum(dim=1)
+    points, hero = shot.point.clone(), shot.triangle >= 0
+    corners = other.vertices[faces[shot.triangle[hero]].long()]
+    points[hero, :3] = (corners * shot.barycentrics[hero, :, None]).sum(dim=1)
     projected = points @ other.matrix.T
     depth = projected[:, 2]
     xy = projected[:, :2] / torch.where(depth > 1e-9, depth, torch.inf)[:, None]
     x, y = xy.unbind(dim=1)
     within = (x > -1) & (y > -1) & (x < width + 1) & (y < height + 1) & (depth > 0) & (shot.object != NOTHING)
     place = within.nonzero()[:, 0]
-    points, xy, depth, shows = points[place], xy[place], depth[place], shot.object[place]
-    triangle = torch.full_like(shot.object, -1, dtype=torch.int64)
-    triangle[shot.hero] = shot.triangle
-    triangle = triangle[place]
-    hero = (triangle >= 0).nonzero()[:, 0]
+    points, xy, depth, shows, triangle = (
+        points[place],
+        xy[place],
+        depth[place],
+        shot.object[place],
+        shot.triangle[place],
+    )
+    hero = triangle >= 0
     seen = torch.ones_like(depth, dtype=torch.bool)
     rays = visible(points[hero, :3].cpu().numpy(), other.caster, other.gbuffer.camera, geometry.ground)
     seen[hero] = torch.from_numpy(rays).to(seen.device)
     pixel, weight = bilinear(xy, seen, (width, height))
     gap = (1 - depth[:, None] * other.inverse_depth[pixel]).abs() * other.gbuffer.camera.focal((width, height))
-    mine = (other.object[pixel] == shows[:, None]) & ((gap < NEXT_DOOR) | (triangle < 0)[:, None])
-    density = other.density(points, hero, triangle[hero], shows == geometry.heroes)
+    mine = (other.object[pixel] == shows[:, None]) & ((gap < NEXT_DOOR) | ~hero[:, None])
+    density = other.density(points, triangle, shows == geometry.heroes)
     return place, xy, pixel, normalise(torch.where(mine, weight, 0)), density
 
 
@@ -228,12 +225,10 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         density[place, k] = torch.where(inside[place, k] > 0, dense, 0)
         margin[place, k] = from_border(xy, shot.size).float()
 
-    reach = torch.full((pixels,), WIDE * min(shot.size), device=device)
-    reach[shot.hero] = BORDER
-    shares = layer(inside, density, margin, reach)
+    shares = layer(inside, density, margin, torch.where(shot.triangle >= 0, BORDER, WIDE * min(shot.size)))
 
     ground = shot.object == geometry.heroes
-    own = shot.density(shot.point, shot.hero, shot.triangle, ground)
+    own = shot.density(shot.point, shot.triangle, ground)
     # Where a painter's picture ends in the middle of this one, paint ends softly.
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     here = from_border(torch.stack([x, y], dim=-1).view(-1, 1, 2) + 0.5, shot.size)
