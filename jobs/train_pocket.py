@@ -17,7 +17,8 @@ critic_s=200 judge_s=210 autoencoder_s=250 diffusion_s=1200    seconds for each 
 critic_steps=0 judge_steps=0 autoencoder_steps=0 diffusion_steps=0    fixed numbers of steps instead, if not 0
 batch=512               pictures to a step of diffusion, over all GPUs
 heldout=1024            pictures for the figures at the end
-until=end               until=autoencoder stops there: diffusion then is a run of its own, from the same output
+until=end               until=autoencoder stops there: diffusion then is a run of its own, from the same output; with renew=all
+                        the model is written, with the denoiser that it had
 compile=true            compile the networks for the GPU (pays after about 1,200 steps)
 """
 

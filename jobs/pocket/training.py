@@ -38,7 +38,7 @@ def set_precision() -> None:
 
 def precompile(part: str, share: int, words_of: Path, going_on: bool) -> None:
     """Compile what one part trains by a step on blank pictures, in a process of its own while the real ones are
-    rendered: the compiler's cache is shared."""
+    rendered: the compiler's cache is shared. going_on: the autoencoder's encoder stays, which compiles to something else."""
     set_precision()
     device = torch.device("cuda")
     alone = Team(1, 1, device, 0.0)
@@ -120,6 +120,8 @@ def train(team: Team, settings: Settings) -> None:
             ),
         )  # fmt: skip
     if settings.until == "autoencoder":
+        if given and going_on:
+            finish(team, Pocket(given.denoiser, vae, referee, eye, coder), settings)
         return
     latents = autoencoding.encode(vae, data.images)
     if not given:
