@@ -147,7 +147,9 @@ def test_a_dead_driver(checkpoint, undisturbed, tmp_path, told):
         process.kill()
         process.wait()
     assert told("list", tmp_path)[1] == f"{folder}: ended, 1 complete, 2 stopped\n"
-    assert f"{NAMES[1]:<11}  stopped    denoising, step" in told("show", folder)[1]
+    phase = status(folder, NAMES[1])["phase"]  # four tiny steps may be over before the kill arrives
+    assert phase in ("denoising", "decoding")
+    assert f"{NAMES[1]:<11}  stopped    {phase}, step" in told("show", folder)[1]
     assert "predict 0" in told("logs", folder, NAMES[1])[1]
     code, out, err = told("cancel", folder)
     assert (code, out) == (1, "")
