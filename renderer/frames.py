@@ -15,7 +15,7 @@ from renderer.exposure import overlaps
 from renderer.manifest import frame_hash
 from renderer.network import Network
 from renderer.noise import hash_key, hashed_normal, screen_keys
-from renderer.paint import paint
+from renderer.paint import coarse, paint
 from renderer.plan import Plan
 from renderer.sampling import guide, make_inverse_scheduler
 from renderer.stage import Stage, same_stage
@@ -173,17 +173,26 @@ class FrameRenderer(Stage):
         return shots[number].gbuffer.triangle >= 0, *overlaps(shots, paints, number, self.geometry)
 
     def decode(
-        self, frames: Sequence[int], latents: Tensor, painters: Sequence[int], paints: NDArray[np.uint8]
+        self,
+        frames: Sequence[int],
+        latents: Tensor,
+        painters: Sequence[int],
+        paints: NDArray[np.uint8],
+        heroes: NDArray[np.bool_],
     ) -> list[str]:
         """Decode and write these frames' pictures; returns the sha256 of each one's pixels.
 
-        painters: the frames that paint all others, the first ones on top, and paints, their pictures uint8 [K, H, W, 3].
+        painters: the frames that paint all others, the first ones on top, paints, their pictures uint8 [K, H, W, 3], and heroes
+        [K, H, W], where these show any.
         """
         pictures = self.pictures(latents)
         if painters:
             made = zip(frames, pictures, strict=True)
-            on_device = torch.from_numpy(paints).to(self.plan.device)
-            pictures = np.stack([paint(picture, on_device, self.lookup(frame, painters)) for frame, picture in made])
+            on_device, where = (torch.from_numpy(array).to(self.plan.device) for array in (paints, heroes))
+            low = coarse(on_device, where)
+            pictures = np.stack(
+                [paint(picture, on_device, low, self.lookup(frame, painters)) for frame, picture in made]
+            )
         # PNGs take three times as long as a GPU takes for their pictures.
         with ThreadPoolExecutor(self.plan.threads if self.plan.device == "cpu" else len(frames)) as pool:
             list(pool.map(write_png, map(self.plan.picture_path, frames), pictures))

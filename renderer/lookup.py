@@ -23,8 +23,10 @@ BORDER = 24.0  # pixels: so near its picture's border a painter lets the next on
 WIDE = 0.3  # the same off heroes, as a share of the picture's smaller side: light differs there more than detail
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 CRISP = 2  # power of the painters' shares: a mixture of pictures has less detail than any of them, a seam is seen
+FINE = 4  # power of those once more, for what is fine on heroes: there a seam is not seen, and all is of nearly one picture
 FAINT = 1 / 512  # a share that changes no pixel
-FEATHER = 1.5  # pixels: paint ends softly
+NEARLY = 0.5  # of full trust, with which a place is painted whole: what a painter shows halfway to an outline is no halo any more
+FEATHER = 0.5  # pixels: paint ends softly at outlines
 STILL = 1e-3  # of the heroes' extent: what has moved by less casts the shadow that it did
 
 
@@ -92,9 +94,9 @@ class Lookup:
 
     place: int32 [n], the pixel. painter: int32 [n]. xy: float32 [n, 2], where in the painter's picture. pixel: int32 [n, 4] and
     weight: float32 [n, 4], the bilinear sample there of what shows the same, see `reproject`. inside: float32 [n] in [0, 1], how
-    far that is from outlines. share: float32 [n], a pixel's sum to 1. shaded: bool [n], whether it is on the ground while heroes
-    have moved, and their shadows with them. worth: float32 [H, W] in [0, 1], of the whole; 0 where there is no find. kind: int8
-    [H, W], see `kinds`.
+    far that is from outlines. share and fine: float32 [n], of what is coarse and of what is fine, either's sum over a pixel is 1.
+    shaded: bool [n], whether it is on the ground while heroes have moved, and their shadows with them. worth: float32 [H, W] in
+    [0, 1], of the whole; 0 where there is no find. kind: int8 [H, W], see `kinds`.
     """
 
     place: Tensor
@@ -104,6 +106,7 @@ class Lookup:
     weight: Tensor
     inside: Tensor
     share: Tensor
+    fine: Tensor
     shaded: Tensor
     worth: Tensor
     kind: Tensor
@@ -225,7 +228,9 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
         density[place, k] = torch.where(inside[place, k] > 0, dense, 0)
         margin[place, k] = from_border(xy, shot.size).float()
 
-    shares = layer(inside, density, margin, torch.where(shot.triangle >= 0, BORDER, WIDE * min(shot.size)))
+    hero = shot.triangle >= 0
+    shares = layer(inside, density, margin, torch.where(hero, BORDER, WIDE * min(shot.size)))
+    fine = torch.where(hero[:, None], crisp(shares, FINE), shares)
 
     ground = shot.object == geometry.heroes
     own = shot.density(shot.point, shot.triangle, ground)
@@ -234,9 +239,9 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     here = from_border(torch.stack([x, y], dim=-1).view(-1, 1, 2) + 0.5, shot.size)
     worth = inside * (margin / here.clamp(max=BORDER)).clamp(max=1)
     worth *= (density / (COARSE * own).clamp(min=1e-12)[:, None]).clamp(max=1)
-    worth = worth.amax(dim=1).clamp(max=1).view(height, width)
-    worth = worth * (2 * blur(worth, FEATHER) - 1).clamp(0, 1)
-    worth[silhouettes(shot.object.view(height, width))] = 0
+    worth = (worth.amax(dim=1) / NEARLY).clamp(max=1).view(height, width)
+    outlines = silhouettes(shot.object.view(height, width))
+    worth = worth * (2 * blur((~outlines).float(), FEATHER) - 1).clamp(0, 1)
 
     finds: dict[str, list[Tensor]] = {}
     for k, (place, xy, pixel, weight, _) in enumerate(found):
@@ -250,6 +255,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
             "weight": weight[some],
             "inside": inside[place, k],
             "share": shares[place, k],
+            "fine": fine[place, k],
             "shaded": ground[place] & moved(shot.vertices, painters[k].vertices),
         }
         for name, values in find.items():
@@ -270,7 +276,7 @@ def layer(inside: Tensor, density: Tensor, margin: Tensor, reach: Tensor) -> Ten
     # The best one counts less where its picture ends, so that those that it gives way to come in softly.
     best = (sure * density).amax(dim=1, keepdim=True)
     good = (density / best.clamp(min=1e-12) - POOR) / (GOOD - POOR)
-    return crisp(composite(sure * good.clamp(0, 1)))
+    return crisp(composite(sure * good.clamp(0, 1)), CRISP)
 
 
 def composite(cover: Tensor) -> Tensor:
@@ -285,14 +291,14 @@ def composite(cover: Tensor) -> Tensor:
     return normalised(cover * torch.cat([torch.ones_like(cover[:, :1]), uncovered[:, :-1]], dim=1))
 
 
-def crisp(shares: Tensor) -> Tensor:
-    """Shares [P, K] of which the large ones have more, and the FAINT ones nothing.
+def crisp(shares: Tensor, power: float) -> Tensor:
+    """Shares [P, K] of which the large ones have more, by a power, and the FAINT ones nothing.
 
-    >>> crisp(torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.5, 0.02]])).round(decimals=2)
+    >>> crisp(torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.5, 0.02]]), 2).round(decimals=2)
     tensor([[0.9000, 0.1000, 0.0000],
             [0.5000, 0.5000, 0.0000]])
     """
-    powers = normalised(shares**CRISP)
+    powers = normalised(shares**power)
     return normalised(torch.where(powers < FAINT, 0, powers))
 
 

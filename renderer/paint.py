@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from renderer.lookup import SOFT, Lookup, blur, interpolate
 
+BAND = 4.0  # pixels: what is coarser on heroes is mixed where painters meet, what is finer is nearly all of one of them
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
 FEW = 0.05  # share of painted pixels around, with less of which their light is not taken on
 
@@ -30,6 +31,14 @@ def sample(picture: Tensor, lookup: Lookup, finds: Tensor) -> Tensor:
     stack = image.permute(2, 0, 1)[None]
     cubic = F.grid_sample(stack, grid[None, None], "bicubic", "border", align_corners=False)[0, :, 0].T
     return linear + lookup.inside[finds, None] * (cubic - linear)
+
+
+def coarse(paints: Tensor, heroes: Tensor) -> Tensor:
+    """What is coarser than BAND of painters' pictures uint8 [K, H, W, 3] where they show heroes, bool [K, H, W]: float32, of these
+    alone."""
+    weighted = F.pad(paints.float(), (0, 1), value=1) * heroes[..., None]
+    sums = torch.stack([blur(one, BAND) for one in weighted])
+    return sums[..., :-1] / sums[..., -1:].clamp(min=1e-6)
 
 
 def relight(colours: Tensor, image: Tensor, place: Tensor) -> Tensor:
@@ -58,11 +67,12 @@ def spread(change: Tensor, worth: Tensor, kind: Tensor) -> Tensor:
     return spread
 
 
-def paint(picture: NDArray[np.uint8], paints: Tensor, lookup: Lookup) -> NDArray[np.uint8]:
+def paint(picture: NDArray[np.uint8], paints: Tensor, low: Tensor, lookup: Lookup) -> NDArray[np.uint8]:
     """A picture [H, W, 3] with what the painters' pictures uint8 [K, H, W, 3] show of its places, where they show them well.
 
-    Where heroes have moved the ground keeps its light. Every painter's goes before they are laid over one another: where two meet,
-    the difference would be an edge.
+    low: what is coarse of those, see `coarse`. It is mixed by other shares than what is fine, as in Brown and Lowe 2007, section 7:
+    so pictures meet softly, and where they disagree about details these do not cancel. Where heroes have moved the ground keeps its
+    light. Every painter's goes before they are laid over one another: where two meet, the difference would be an edge.
     """
     image = torch.from_numpy(picture).to(paints.device, torch.float32)
     unified = torch.zeros_like(image).view(-1, image.shape[2])
@@ -71,6 +81,9 @@ def paint(picture: NDArray[np.uint8], paints: Tensor, lookup: Lookup) -> NDArray
         place, colours, shaded = lookup.place[finds].long(), sample(painter, lookup, finds), lookup.shaded[finds]
         if shaded.any():
             colours[shaded] = relight(colours[shaded], image, place[shaded])
-        unified[place] += lookup.share[finds, None] * colours
+        share, fine = lookup.share[finds, None], lookup.fine[finds, None]
+        unified[place] += fine * colours + (share - fine) * interpolate(
+            low[k].view(-1, 3), lookup.pixel[finds], lookup.weight[finds]
+        )
     change = spread(unified.view_as(image) - image, lookup.worth, lookup.kind)
     return (image + change).round().clamp(0, 255).byte().cpu().numpy()

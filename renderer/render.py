@@ -308,8 +308,8 @@ def decode(
     progress.phase("decoding", plan.frames, plan.frames - sum(map(len, chunks)))
     count = plan.config.method.paint
     painters = covering_frames(plan, executor, count) if chunks and count else []
-    paints = agreed(plan, executor, painters, draw_pictures(plan, executor, latents[painters]))
-    calls = [(chunk, latents[list(chunk)], painters, paints) for chunk in chunks]
+    paints, heroes = agreed(plan, executor, painters, draw_pictures(plan, executor, latents[painters]))
+    calls = [(chunk, latents[list(chunk)], painters, paints, heroes) for chunk in chunks]
     try:
         for i, found in executor.run(plan, "decode", calls):
             made = list(zip(chunks[i], found, strict=True))
@@ -323,13 +323,15 @@ def decode(
     return [hashes[frame] for frame in range(plan.frames)]
 
 
-def agreed(plan: Plan, executor: Executor, painters: Sequence[int], paints: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The painters' pictures uint8 [K, H, W, 3] with heroes whose colours agree."""
+def agreed(
+    plan: Plan, executor: Executor, painters: Sequence[int], paints: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The painters' pictures uint8 [K, H, W, 3] with heroes whose colours agree, and where they show heroes [K, H, W]."""
     if not painters:
-        return paints
+        return paints, np.zeros(paints.shape[:3], bool)
     calls = [(number, painters, paints) for number in range(len(painters))]
     heroes, *found = map(np.stack, zip(*_in_order(executor.run(plan, "overlaps", calls)), strict=True))
-    return np.stack([expose(*one) for one in zip(paints, heroes, compensate(*found), strict=True)])
+    return np.stack([expose(*one) for one in zip(paints, heroes, compensate(*found), strict=True)]), heroes
 
 
 def unwrap(plan: Plan, executor: Executor, progress: Progress) -> Texels:

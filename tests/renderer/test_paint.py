@@ -5,8 +5,20 @@ import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from toys import bent, rigid, shoot, still_life
 
-from renderer.lookup import FAINT, SOFT, blur, composite, crisp, look_up, make_shot, reproject, trust
-from renderer.paint import paint, sample, spread
+from renderer.lookup import (
+    CRISP,
+    FAINT,
+    SOFT,
+    blur,
+    composite,
+    crisp,
+    look_up,
+    make_shot,
+    reproject,
+    silhouettes,
+    trust,
+)
+from renderer.paint import coarse, paint, sample, spread
 from renderer.rasterise import Caster
 from renderer.unify import Sources, unify
 
@@ -42,8 +54,16 @@ def lookup_of(number, keyframes, shots=SHOTS):
 
 
 def painted(pictures, number, keyframes, shots=SHOTS):
+    lookup = lookup_of(number, keyframes, shots)
+    paints, low = paints_of(pictures, keyframes, shots)
+    return paint(pictures[number], paints, low, lookup)
+
+
+def paints_of(pictures, keyframes, shots):
+    """Painters' pictures and what is coarse of them."""
     paints = torch.from_numpy(np.stack([pictures[k] for k in keyframes]))
-    return paint(pictures[number], paints, lookup_of(number, keyframes, shots))
+    heroes = torch.from_numpy(np.stack([shots[k].gbuffer.triangle >= 0 for k in keyframes]))
+    return paints, coarse(paints, heroes)
 
 
 def share_of(lookup, k):
@@ -87,9 +107,12 @@ def test_what_is_hidden_is_not_found():
 
 def test_shares_of_a_place_sum_to_one_or_nothing():
     lookup = lookup_of(1, [0, 2, 3])
-    total = torch.from_numpy(np.bincount(lookup.place, lookup.share, SIZE[0] * SIZE[1]))
+    total, fine = (
+        torch.from_numpy(np.bincount(lookup.place, x, SIZE[0] * SIZE[1])) for x in (lookup.share, lookup.fine)
+    )
     found = total > 0
     np.testing.assert_allclose(total[found], 1, atol=1e-5)
+    np.testing.assert_allclose(fine[found], 1, atol=1e-5)
     np.testing.assert_allclose(lookup.weight.sum(axis=1), 1, atol=1e-5)
     assert lookup.pixel.max() < SIZE[0] * SIZE[1]
     assert (lookup.worth.view(-1)[~found] == 0).all()
@@ -117,14 +140,14 @@ def test_shares_become_crisp():
     """The largest has more, none that matters is lost, and where two are equal neither wins."""
     rng = np.random.default_rng(0)
     shares = composite(torch.from_numpy(rng.uniform(size=(200, 6)) * (rng.uniform(size=(200, 1)) < 0.9))).numpy()
-    crisper = crisp(torch.from_numpy(shares)).numpy()
+    crisper = crisp(torch.from_numpy(shares), CRISP).numpy()
     covered = shares.any(axis=1)
     assert 0 < covered.sum() < len(shares)
     np.testing.assert_allclose(crisper.sum(axis=1), covered)
     assert (crisper.max(axis=1) >= shares.max(axis=1) - 1e-12).all()
     assert (np.diff(np.take_along_axis(crisper, shares.argsort(axis=1), axis=1), axis=1) >= 0).all()
     assert (crisper[crisper > 0] >= FAINT).all()
-    np.testing.assert_allclose(crisp(torch.tensor([[0.5, 0.5]])), [[0.5, 0.5]])
+    np.testing.assert_allclose(crisp(torch.tensor([[0.5, 0.5]]), CRISP), [[0.5, 0.5]])
 
 
 def test_painters_that_disagree_do_not_average():
@@ -146,6 +169,44 @@ def test_painters_that_disagree_do_not_average():
         assert unified[inside].std() > 0.95 * pictures[1][inside].std()
 
 
+def test_details_do_not_cancel_where_colours_are_mixed():
+    """On heroes, where two painters have like shares: their colours are mixed by these, and their details are not."""
+    lookup, rng = lookup_of(1, [0, 3]), np.random.default_rng(0)
+    flat = [np.full((SIZE[1], SIZE[0], 3), 80 + 60 * (number > 0), np.uint8) for number in range(4)]
+    noise = [rng.choice([-20, 20], (*picture.shape[:2], 1)) for picture in flat]
+    first = torch.from_numpy(share_of(lookup, 0)).view(lookup.worth.shape)
+    mixed = ((lookup.kind == 0) & (lookup.worth == 1) & (first > 0.3) & (first < 0.7)).numpy()
+    assert mixed.sum() > 50
+    colours, detailed, averaged = (
+        painted(pictures, 1, [0, 3])[mixed][:, 0].astype(float)
+        for pictures in (flat, [(f + n).astype(np.uint8) for f, n in zip(flat, noise, strict=True)], flat)
+    )
+    np.testing.assert_allclose(colours, (140 - 60 * first.numpy())[mixed], atol=1.5)
+    finds = [(lookup.painter == k).nonzero()[:, 0] for k in (0, 1)]
+    mean = np.zeros(lookup.worth.numel())
+    for found, picture in zip(finds, (noise[0], noise[3]), strict=True):
+        sampled = sample(torch.from_numpy((picture + 100).astype(np.uint8)), lookup, found)[:, 0] - 100
+        mean[lookup.place[found]] += (lookup.share[found] * sampled).numpy()
+    assert (detailed - averaged).std() > 1.15 * mean[mixed.ravel()].std()
+
+
+def test_what_is_coarse_of_heroes_knows_nothing_of_what_surrounds_them():
+    heroes = torch.from_numpy(SHOTS[0].gbuffer.triangle >= 0)[None]
+    plain = torch.where(heroes[..., None], 90, torch.randint(256, (1, SIZE[1], SIZE[0], 3))).byte()
+    np.testing.assert_allclose(coarse(plain, heroes)[heroes], 90, rtol=1e-4)
+
+
+def test_paint_reaches_all_but_outlines():
+    """A place that painters see well is painted whole two pixels from an outline, and is the frame's own beside it."""
+    lookup = lookup_of(2, [0, 1, 3], STILL)
+    objects = torch.from_numpy(STILL[2].gbuffer.object)
+    beside = silhouettes(objects).numpy()
+    assert (lookup.worth.numpy()[beside] == 0).all()
+    away = (distance_transform_edt(~beside) >= 3) & (objects.numpy() < GEOMETRY.heroes)
+    assert away.sum() > 100
+    assert np.mean(lookup.worth.numpy()[away] == 1) > 0.8
+
+
 def test_a_steady_clip_stays():
     pictures = [seen(shot) for shot in SHOTS]
     for number in (1, 2):
@@ -162,8 +223,8 @@ def test_a_gpu_paints_the_same_and_the_same_again():
     found = []
     for device in ("cpu", "cuda", "cuda"):
         shots = [make_shot(s.gbuffer, GEOMETRY, s.vertices.numpy(), s.caster, device) for s in SHOTS]
-        paints = torch.from_numpy(np.stack([pictures[k] for k in (0, 3)])).to(device)
-        found.append(paint(pictures[2], paints, lookup_of(2, [0, 3], shots)))
+        paints, low = (values.to(device) for values in paints_of(pictures, [0, 3], SHOTS))
+        found.append(paint(pictures[2], paints, low, lookup_of(2, [0, 3], shots)))
     assert (np.abs(found[0].astype(int) - found[1]) <= 1).mean() > 0.999
     assert np.array_equal(found[1], found[2])
 
