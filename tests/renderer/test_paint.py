@@ -173,21 +173,21 @@ def test_details_do_not_cancel_where_colours_are_mixed():
     """On heroes, where two painters have like shares: their colours are mixed by these, and their details are not."""
     lookup, rng = lookup_of(1, [0, 3]), np.random.default_rng(0)
     flat = [np.full((SIZE[1], SIZE[0], 3), 80 + 60 * (number > 0), np.uint8) for number in range(4)]
-    noise = [rng.choice([-20, 20], (*picture.shape[:2], 1)) for picture in flat]
+    noise = [rng.choice([-20, 20], (SIZE[1], SIZE[0], 1)) for _ in flat]
     first = torch.from_numpy(share_of(lookup, 0)).view(lookup.worth.shape)
     mixed = ((lookup.kind == 0) & (lookup.worth == 1) & (first > 0.3) & (first < 0.7)).numpy()
     assert mixed.sum() > 50
-    colours, detailed, averaged = (
-        painted(pictures, 1, [0, 3])[mixed][:, 0].astype(float)
-        for pictures in (flat, [(f + n).astype(np.uint8) for f, n in zip(flat, noise, strict=True)], flat)
-    )
+    colours = painted(flat, 1, [0, 3])[mixed][:, 0].astype(float)
     np.testing.assert_allclose(colours, (140 - 60 * first.numpy())[mixed], atol=1.5)
-    finds = [(lookup.painter == k).nonzero()[:, 0] for k in (0, 1)]
+
+    noisy = [(picture + change).astype(np.uint8) for picture, change in zip(flat, noise, strict=True)]
+    details = painted(noisy, 1, [0, 3])[mixed][:, 0] - colours
     mean = np.zeros(lookup.worth.numel())
-    for found, picture in zip(finds, (noise[0], noise[3]), strict=True):
-        sampled = sample(torch.from_numpy((picture + 100).astype(np.uint8)), lookup, found)[:, 0] - 100
-        mean[lookup.place[found]] += (lookup.share[found] * sampled).numpy()
-    assert (detailed - averaged).std() > 1.15 * mean[mixed.ravel()].std()
+    for k, painter in enumerate((0, 3)):
+        finds = (lookup.painter == k).nonzero()[:, 0]
+        sampled = sample(torch.from_numpy((100 + noise[painter]).astype(np.uint8)), lookup, finds)[:, 0] - 100
+        mean[lookup.place[finds]] += (lookup.share[finds] * sampled).numpy()
+    assert details.std() > 1.15 * mean[mixed.ravel()].std()
 
 
 def test_what_is_coarse_of_heroes_knows_nothing_of_what_surrounds_them():
