@@ -54,9 +54,7 @@ def lookup_of(number, keyframes, shots=SHOTS):
 
 
 def painted(pictures, number, keyframes, shots=SHOTS):
-    lookup = lookup_of(number, keyframes, shots)
-    paints, low = paints_of(pictures, keyframes, shots)
-    return paint(pictures[number], paints, low, lookup)
+    return paint(pictures[number], *paints_of(pictures, keyframes, shots), lookup_of(number, keyframes, shots))
 
 
 def paints_of(pictures, keyframes, shots):
@@ -64,6 +62,17 @@ def paints_of(pictures, keyframes, shots):
     paints = torch.from_numpy(np.stack([pictures[k] for k in keyframes]))
     heroes = torch.from_numpy(np.stack([shots[k].gbuffer.triangle >= 0 for k in keyframes]))
     return paints, coarse(paints, heroes)
+
+
+def averaged(pictures, lookup):
+    """The mean of painters' pictures [H, W, 3] by their shares, float [P, 3]."""
+    mean = np.zeros((lookup.worth.numel(), 3))
+    for k, picture in enumerate(pictures):
+        finds = (lookup.painter == k).nonzero()[:, 0]
+        mean[lookup.place[finds]] += (
+            lookup.share[finds, None] * sample(torch.from_numpy(picture), lookup, finds)
+        ).numpy()
+    return mean
 
 
 def share_of(lookup, k):
@@ -159,12 +168,7 @@ def test_painters_that_disagree_do_not_average():
         inside = STILL[1].trust.view(SIZE[1], SIZE[0]).numpy() >= 1
         inside[:, :24] = inside[:, -24:] = inside[:24] = inside[-24:] = False
         assert inside.sum() > 500
-        unified = np.zeros((inside.size, 3))
-        for k, painter in enumerate(painters):
-            finds = (lookup.painter == k).nonzero()[:, 0]
-            colours = sample(torch.from_numpy(pictures[painter]), lookup, finds)
-            unified[lookup.place[finds]] += (lookup.share[finds, None] * colours).numpy()
-        unified = unified.reshape(pictures[1].shape)
+        unified = averaged([pictures[painter] for painter in painters], lookup).reshape(pictures[1].shape)
         assert np.median(np.abs(unified - pictures[1])[inside]) < 1
         assert unified[inside].std() > 0.95 * pictures[1][inside].std()
 
@@ -182,22 +186,20 @@ def test_details_do_not_cancel_where_colours_are_mixed():
 
     noisy = [(picture + change).astype(np.uint8) for picture, change in zip(flat, noise, strict=True)]
     details = painted(noisy, 1, [0, 3])[mixed][:, 0] - colours
-    mean = np.zeros(lookup.worth.numel())
-    for k, painter in enumerate((0, 3)):
-        finds = (lookup.painter == k).nonzero()[:, 0]
-        sampled = sample(torch.from_numpy((100 + noise[painter]).astype(np.uint8)), lookup, finds)[:, 0] - 100
-        mean[lookup.place[finds]] += (lookup.share[finds] * sampled).numpy()
-    assert details.std() > 1.15 * mean[mixed.ravel()].std()
+    grey = [np.broadcast_to(100 + noise[painter], flat[0].shape).astype(np.uint8) for painter in (0, 3)]
+    mean = averaged(grey, lookup)[mixed.ravel(), 0]
+    assert details.std() > 1.15 * mean.std()
 
 
 def test_what_is_coarse_of_heroes_knows_nothing_of_what_surrounds_them():
     heroes = torch.from_numpy(SHOTS[0].gbuffer.triangle >= 0)[None]
-    plain = torch.where(heroes[..., None], 90, torch.randint(256, (1, SIZE[1], SIZE[0], 3))).byte()
+    noise = torch.randint(256, (1, SIZE[1], SIZE[0], 3), generator=torch.Generator().manual_seed(0))
+    plain = torch.where(heroes[..., None], 90, noise).byte()
     np.testing.assert_allclose(coarse(plain, heroes)[heroes], 90, rtol=1e-4)
 
 
 def test_paint_reaches_all_but_outlines():
-    """A place that painters see well is painted whole two pixels from an outline, and is the frame's own beside it."""
+    """A place that painters see well is painted whole three pixels from an outline's, which are the frame's own."""
     lookup = lookup_of(2, [0, 1, 3], STILL)
     objects = torch.from_numpy(STILL[2].gbuffer.object)
     beside = silhouettes(objects).numpy()
