@@ -199,7 +199,7 @@ def test_what_is_coarse_of_heroes_knows_nothing_of_what_surrounds_them():
 
 
 def test_paint_reaches_all_but_outlines():
-    """A place that painters see well is painted whole three pixels from an outline's, which are the frame's own."""
+    """A place that painters see well is painted whole three pixels from those beside outlines, which are the frame's own."""
     lookup = lookup_of(2, [0, 1, 3], STILL)
     objects = torch.from_numpy(STILL[2].gbuffer.object)
     beside = silhouettes(objects).numpy()
