@@ -5,6 +5,7 @@ A processor knows its layer's name and nothing else. What a step shares between 
 Tokens are [G·n, T, D]: guidance branches outermost, then frames.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +24,12 @@ KeyframeFeatures = dict[str, tuple[Tensor, Tensor]]
 class KeyframePass:
     """The keyframes attend to each other, and their features are kept. guidance: G, the number of guidance branches.
 
-    attended: int64 [K, M], the keyframes whose tokens each one sees; None: all of them.
+    attended: int64 [K, M], the keyframes whose tokens each one sees; None: all of them. sharpen: see `attend`.
     """
 
     guidance: int
     attended: Tensor | None = None
+    sharpen: float = 0.0
     features: KeyframeFeatures = field(default_factory=dict)
 
 
@@ -36,7 +38,8 @@ class Injection:
     """Frames attend to themselves and the keyframes, and their output is blended with the unified features.
 
     own: do they see their own tokens? attended: int64 [n, M], the keyframes that each frame sees. sources: tokens per frame
-    T → where the pixels of this chunk find their unified feature. alpha: weight of F̄, 0 where nothing is blended.
+    T → where the pixels of this chunk find their unified feature. alpha: weight of F̄, 0 where nothing is blended. sharpen: see
+    `attend`.
     """
 
     features: KeyframeFeatures
@@ -44,6 +47,7 @@ class Injection:
     attended: Tensor
     sources: dict[int, Sources]
     alpha: float
+    sharpen: float = 0.0
 
 
 class PlainAttention(AttnProcessor2_0):
@@ -75,32 +79,45 @@ class FeatureAttention(AttnProcessor2_0):
         if isinstance(sharing, KeyframePass):
             pre = hidden_states.unflatten(0, (sharing.guidance, -1))
             if sharing.attended is None:
-                post = keyframe_attention(attn, pre)
+                post = keyframe_attention(attn, pre, sharing.sharpen)
             else:
-                post = injected_attention(attn, pre, pre, False, sharing.attended)
+                post = injected_attention(attn, pre, pre, False, sharing.attended, sharing.sharpen)
             sharing.features[self.layer] = (pre, post)
             return post.flatten(0, 1)
         keyframes_pre, keyframes_post = sharing.features[self.layer]
         pre = hidden_states.unflatten(0, (len(keyframes_pre), -1))
-        out = injected_attention(attn, pre, keyframes_pre, sharing.own, sharing.attended)
+        out = injected_attention(attn, pre, keyframes_pre, sharing.own, sharing.attended, sharing.sharpen)
         if sharing.alpha:
             out = blend(out, keyframes_post, sharing.sources[pre.shape[2]], sharing.alpha)
         return out.flatten(0, 1)
 
 
-def keyframe_attention(attn: Attention, pre: Tensor) -> Tensor:
+def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor, tokens: int, sharpen: float) -> Tensor:
+    """Softmax attention over S keys, [B, H, Q, d]. query: [B, H, Q, d]; key, value: [B, H, S, d]. tokens: T of one frame.
+
+    sharpen: p, where logits are multiplied by (log S / log T)^p. Over more keys than the model learnt to attend to a softmax of the
+    same logits is flatter, and its result nearer to the mean of all values, which has less detail. p = 1/2 is what Jin et al.
+    (2023) keep its entropy with in diffusion models, p = 1 how logits grow in Chiang and Cholak (2022); 0: as it comes.
+    """
+    sharper = (math.log(key.shape[2]) / math.log(tokens)) ** sharpen
+    return nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale * sharper)
+
+
+def keyframe_attention(attn: Attention, pre: Tensor, sharpen: float = 0.0) -> Tensor:
     """Extended attention: each keyframe's queries see the keys and values of all keyframes. pre, result: [G, K, T, D]."""
-    keyframes = pre.shape[1]
+    keyframes, tokens = pre.shape[1:3]
     key, value = (
         _heads(attn, attn.to_k(pre.flatten(1, 2))),
         _heads(attn, attn.to_v(pre.flatten(1, 2))),
     )  # [G, H, K·T, d]
     query = _heads(attn, attn.to_q(pre.flatten(1, 2)))  # one long sequence of queries: no key is copied
-    out = nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+    out = attend(attn, query, key, value, tokens, sharpen)
     return _project_out(attn, out).unflatten(1, (keyframes, -1))
 
 
-def injected_attention(attn: Attention, pre: Tensor, keyframes_pre: Tensor, own: bool, attended: Tensor) -> Tensor:
+def injected_attention(
+    attn: Attention, pre: Tensor, keyframes_pre: Tensor, own: bool, attended: Tensor, sharpen: float = 0.0
+) -> Tensor:
     """F̂: keys and values from [own tokens, tokens of the attended keyframes]; own tokens only where `own`.
 
     pre: [G, n, T, D]; keyframes_pre: [G, K, T, D]; attended: int64 [n, M], keyframes that each frame sees; result as pre.
@@ -116,7 +133,7 @@ def injected_attention(attn: Attention, pre: Tensor, keyframes_pre: Tensor, own:
         return torch.cat(parts, dim=2)
 
     query, key, value = _heads(attn, attn.to_q(mine)), sequence(attn.to_k), sequence(attn.to_v)
-    out = nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+    out = attend(attn, query, key, value, tokens, sharpen)
     return _project_out(attn, out).unflatten(0, (guidance, frames))
 
 

@@ -106,21 +106,29 @@ class FrameRenderer(Stage):
 
     def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
         """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""
-        keys = self.plan.config.method.keys
-        attended = (
-            attended_keyframes(keys, frames, frames).to(self.network.device) if keys == "anchor+previous" else None
-        )
-        sharing = KeyframePass(len(self.prompt), attended)
+        method, attended = self.plan.config.method, None
+        if method.keys == "anchor+previous":
+            attended = attended_keyframes(method.keys, frames, frames).to(self.network.device)
+        sharing = KeyframePass(len(self.prompt), attended, method.sharpen)
         self.evaluate(timestep, frames, latents, sharing, self.prompt)
         return sharing.features
 
     def predict(
-        self, timestep: float, frames: Sequence[int], latents: Tensor, keyframes: Sequence[int], features: Any
+        self,
+        timestep: float,
+        frames: Sequence[int],
+        latents: Tensor,
+        keyframes: Sequence[int],
+        features: Any,
+        alpha: float,
     ) -> Tensor:
-        """Guided prediction float32 [n, C, h, w] of a chunk. features: of these keyframes, None where every frame is alone."""
+        """Guided prediction float32 [n, C, h, w] of a chunk.
+
+        features: of these keyframes, None where every frame is alone. alpha: how much of the unified ones a frame takes.
+        """
         padded = self.padded(frames)
         latents = torch.cat([latents, latents[-1:].expand(len(padded) - len(frames), -1, -1, -1)])
-        sharing = None if features is None else self.injection(padded, keyframes, features)
+        sharing = None if features is None else self.injection(padded, keyframes, features, alpha)
         branches = self.evaluate(timestep, padded, latents, sharing, self.prompt)
         return guide(branches.float(), self.plan.guidance)[: len(frames)].cpu()
 
@@ -137,17 +145,19 @@ class FrameRenderer(Stage):
         scale = self.plan.config.model.control_scale
         return self.network.predict(latents, timestep, prompt, control, scale, sharing)
 
-    def injection(self, frames: Sequence[int], keyframes: Sequence[int], features: KeyframeFeatures) -> Injection:
+    def injection(
+        self, frames: Sequence[int], keyframes: Sequence[int], features: KeyframeFeatures, alpha: float
+    ) -> Injection:
         """What the keyframes give to these frames, where each level's pixels find it, and how much of it they take.
 
         features: on the network's device.
         """
         method, dtype = self.plan.config.method, self.network.dtype
         by_tokens = {}
-        for level in self.plan.levels if method.alpha else ():
+        for level in self.plan.levels if alpha else ():
             by_tokens[int(np.prod(self.plan.level_size(level)))] = self.sources(frames, keyframes, level).to(dtype)
         attended = attended_keyframes(method.keys, frames, keyframes).to(self.network.device)
-        return Injection(features, method.keys.startswith("own"), attended, by_tokens, method.alpha)
+        return Injection(features, method.keys.startswith("own"), attended, by_tokens, alpha, method.sharpen)
 
     def sources(self, frames: Sequence[int], keyframes: Sequence[int], level: int) -> Sources:
         """Where the pixels of these frames find what the keyframes say about them."""

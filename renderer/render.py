@@ -209,10 +209,11 @@ def denoise(
             if keyframes and features is None:
                 features = share(plan, executor, clip, t, keyframes)
             adain = step / len(timesteps) < method.adain_until
+            alpha = method.alpha if step / len(timesteps) < method.alpha_until else 0.0
             awaited = {frame // size for frame in upcoming}
             order = sorted(range(len(chunks)), key=lambda i: i not in awaited and not (adain and i == 0))
             predictions = executor.run(
-                plan, "predict", [(t.item(), chunks[i], clip.seen(i, t), keyframes, features) for i in order]
+                plan, "predict", [(t.item(), chunks[i], clip.seen(i, t), keyframes, features, alpha) for i in order]
             )
             noise, clean, features = cache(partial(draw_noise, plan, executor, step + 1)), dict[int, Tensor](), None
             clip.begin_step(adain)

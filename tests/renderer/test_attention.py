@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -33,13 +35,13 @@ def attn():
         return Attention(D, heads=HEADS, dim_head=D // HEADS, bias=True).requires_grad_(False)
 
 
-def dense(attn, queries, keys):
+def dense(attn, queries, keys, scale=1.0):
     """Attention of one sequence of queries [T, D] over one of keys [S, D], written out."""
     heads = []
     for head in range(HEADS):
         part = slice(head * D // HEADS, (head + 1) * D // HEADS)
         q, k, v = attn.to_q(queries)[:, part], attn.to_k(keys)[:, part], attn.to_v(keys)[:, part]
-        score = q @ k.T / (D // HEADS) ** 0.5
+        score = scale * q @ k.T / (D // HEADS) ** 0.5
         weight = score.exp() / score.exp().sum(dim=1, keepdim=True)
         heads.append(weight @ v)
     return attn.to_out[0](torch.cat(heads, dim=1))
@@ -89,6 +91,25 @@ def test_frames_attend_to_the_keyframes_that_they_are_given(attn):
             keys = torch.cat([keyframes[g, k] for k in attended[n]])
             torch.testing.assert_close(out[g, n], dense(attn, pre[g, n], keys))
             torch.testing.assert_close(with_own[g, n], dense(attn, pre[g, n], torch.cat([pre[g, n], keys])))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_sharpened_attention_is_scaled_by_the_logarithm_of_the_keys(attn, power):
+    pre, keyframes = random(G, N, T, D), random(G, K, T, D, seed=1)
+    among = keyframe_attention(attn, keyframes, power)
+    across = injected_attention(attn, pre, keyframes, True, ALL, power)
+    keys = keyframes[1].reshape(K * T, D)
+    scale = (math.log(K * T) / math.log(T)) ** power
+    torch.testing.assert_close(among[1, 2], dense(attn, keyframes[1, 2], keys, scale))
+    scale = (math.log((K + 1) * T) / math.log(T)) ** power
+    torch.testing.assert_close(across[1, 3], dense(attn, pre[1, 3], torch.cat([pre[1, 3], keys]), scale))
+
+
+def test_a_single_frames_tokens_have_nothing_to_sharpen(attn):
+    pre = random(G, 1, T, D)
+    assert torch.equal(keyframe_attention(attn, pre, 1.0), keyframe_attention(attn, pre))
+    alone = [injected_attention(attn, pre, pre, True, NONE, power) for power in (0.0, 1.0)]
+    assert torch.equal(*alone)
 
 
 def test_a_frame_finds_the_anchor_and_the_keyframe_before():

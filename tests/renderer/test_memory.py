@@ -25,7 +25,7 @@ plan = survey(plan, executor, QUIET)
 executor.prepare(plan)
 (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + 340 * 10**6, -1))
-call = (500, (0,), torch.zeros(1, 4, 16, 16), [], None)
+call = (500, (0,), torch.zeros(1, 4, 16, 16), [], None, 0.0)
 try:
     list(executor.run(plan, "predict", [call]))
 except OutOfMemoryError as error:

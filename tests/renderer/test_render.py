@@ -178,10 +178,10 @@ def test_a_chunks_prediction_is_a_function_of_its_arguments(ready):
     here, there = FrameRenderer(ready, NETWORKS), FrameRenderer(ready, NETWORKS)
     latents, keyframes = here.noise(range(5), 0), [1, 3]
     features = here.keyframe_features(500, keyframes, latents[keyframes])
-    first = here.predict(500, (2, 3), latents[2:4], keyframes, features)
+    first = here.predict(500, (2, 3), latents[2:4], keyframes, features, 0.6)
     for chunk in ((4,), (0, 1)):
-        there.predict(300, chunk, latents[list(chunk)], keyframes, features)
-    assert torch.equal(there.predict(500, (2, 3), latents[2:4], keyframes, features), first)
+        there.predict(300, chunk, latents[list(chunk)], keyframes, features, 0.6)
+    assert torch.equal(there.predict(500, (2, 3), latents[2:4], keyframes, features, 0.6), first)
     again = there.keyframe_features(500, keyframes, latents[keyframes])
     assert all(torch.equal(a, b) for layer in features for a, b in zip(features[layer], again[layer], strict=True))
 
@@ -190,8 +190,8 @@ def test_a_short_chunk_is_padded_to_the_same_shape(ready):
     """The last frame alone, or with a neighbour behind it: the same network batch but for what nobody reads."""
     renderer = FrameRenderer(ready, NETWORKS)
     latents = renderer.noise(range(5), 0)
-    short = renderer.predict(500, (4,), latents[4:], [], None)
-    full = renderer.predict(500, (4, 0), latents[[4, 0]], [], None)
+    short = renderer.predict(500, (4,), latents[4:], [], None, 0.0)
+    full = renderer.predict(500, (4, 0), latents[[4, 0]], [], None, 0.0)
     assert short.shape == (1, 4, 8, 8)
     assert torch.equal(short, full[:1])
 
@@ -222,7 +222,9 @@ CHANGES = [
     {"unify": "facing"},
     {"choose": "even"},
     {"choose": "coverage"},
+    {"alpha_until": 0.5},
     {"until": 0.5},
+    {"sharpen": 0.5},
     {"layers": "all"},
 ]
 
