@@ -16,6 +16,7 @@ from farm import policy
 NAME = "generative-render-farm"
 INTERVAL = 2.0  # seconds between two questions
 LEASE = 30.0  # seconds after which a submission that does not ask counts as gone
+PATIENCE = 10.0  # seconds that a submission waits on leaving: only who hears that it was the last ends the broker
 
 
 @dataclass
@@ -48,16 +49,20 @@ class Broker:
 
     def claim(self, name: str, priority: int, wanted: int, workers: int) -> int:
         """How many workers a submission may have now. workers: of the whole cluster."""
-        now = time.monotonic()
-        self.claims[name] = Claim(priority, wanted, now)
-        self.claims = {other: claim for other, claim in self.claims.items() if now - claim.asked <= LEASE}
+        self.claims[name] = Claim(priority, wanted, time.monotonic())
+        self.forget_the_silent()
         wishes = {other: (claim.priority, claim.wanted) for other, claim in self.claims.items()}
         return policy.shares(workers, wishes)[name]
 
     def leave(self, name: str) -> bool:
         """A submission has ended. Returns whether it was the last."""
         self.claims.pop(name, None)
+        self.forget_the_silent()
         return not self.claims
+
+    def forget_the_silent(self) -> None:
+        now = time.monotonic()
+        self.claims = {name: claim for name, claim in self.claims.items() if now - claim.asked <= LEASE}
 
 
 class Access:
@@ -107,5 +112,5 @@ class Access:
 
         with contextlib.suppress(ray.exceptions.RayError):
             actor = self.actor()
-            if ray.get(actor.leave.remote(self.name), timeout=INTERVAL):
+            if ray.get(actor.leave.remote(self.name), timeout=PATIENCE):
                 ray.kill(actor)

@@ -42,7 +42,10 @@ def test_whoever_is_silent_counts_as_gone(monkeypatch):
     assert book.claim("b", 0, 2, workers=2) == 0
     clock[0] = broker.LEASE + 1
     assert book.claim("b", 0, 2, workers=2) == 2
-    assert book.leave("b")
+    clock[0] += broker.LEASE + 1
+    assert book.claim("c", 0, 2, workers=2) == 2
+    clock[0] += 1
+    assert book.leave("c"), "b, silent for longer than its lease, keeps no broker alive"
 
 
 @pytest.fixture
