@@ -20,6 +20,7 @@ from renderer.rasterise import check_backend
 from renderer.scene import Scene
 
 WORK = ".work"  # per-frame files of a render, in its output folder; gone when it is complete
+STAGE = 2  # of what the files of a stage hold: others are not those that renders look for, and are made again
 
 
 @dataclass(frozen=True)
@@ -173,11 +174,11 @@ def feature_bytes(plan: Plan) -> int:
 
 
 def stage_name(plan: Plan) -> str:
-    """A name for everything that G-buffers and correspondence depend on, the same for all prompts, seeds and samplers."""
+    """A name for everything that the files of a stage depend on, the same for all prompts, seeds and samplers."""
     config = plan.config
     layers = (plan.levels, config.method.texels) if plan.keyframes else ()
     grid = (plan.size, plan.latent_size, config.noise.texels)
-    seen = (config.scene, content_hash(config.scene), config.fps, plan.frames, grid, layers)
+    seen = (STAGE, config.scene, content_hash(config.scene), config.fps, plan.frames, grid, layers)
     return f"{Path(config.scene.name).stem}-{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"
 
 

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jobs.pocket.backdrops import gradient
 from jobs.pocket.draws import Draws
-from jobs.pocket.environments import ENVIRONMENTS, Environment, Place, gradient
+from jobs.pocket.environments import ENVIRONMENTS, Environment
 from jobs.pocket.materials import Surface
 from jobs.pocket.noise import fbm, flat, mix, smoothstep, worley
+from jobs.pocket.place import Place
 
 INDOORS = ("day", "neon light", "spotlight")
 OUTDOORS = ("day", "sunset", "night", "fog", "storm", "neon light", "spotlight")

@@ -13,10 +13,11 @@ from jobs.pocket import camera, lighting, materials, sdf, styles
 from jobs.pocket.camera import Hits, View
 from jobs.pocket.captions import NO_COLOUR
 from jobs.pocket.draws import Draws
-from jobs.pocket.environments import ENVIRONMENTS, Environment, Place
+from jobs.pocket.environments import ENVIRONMENTS, Environment
 from jobs.pocket.lighting import Light
 from jobs.pocket.materials import MATERIALS, RGB, Points
 from jobs.pocket.noise import mix, smoothstep
+from jobs.pocket.place import Place
 from jobs.pocket.shapes import Shapes
 from jobs.pocket.words import COLOURS
 
