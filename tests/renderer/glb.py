@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from renderer.config import SceneConfig
+from renderer.load import load_scene
+from renderer.scene import Scene
+
 KINDS = {"int8": 5120, "uint8": 5121, "int16": 5122, "uint16": 5123, "uint32": 5125, "float32": 5126}
 SHAPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 
@@ -111,3 +115,12 @@ def everything() -> Glb:
     glb.add("scenes", nodes=[0, 1, 3])
     glb.json["scene"] = 0
     return glb
+
+
+def load(path: Path, clip: str | None = None) -> Scene:
+    return load_scene(SceneConfig(name=str(path), clip=clip), 12.0)
+
+
+def one_node(tmp_path: Path, glb: Glb, **node) -> Scene:
+    glb.add("nodes", **({"mesh": 0} | node))
+    return load(glb.write(tmp_path))
