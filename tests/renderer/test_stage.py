@@ -3,6 +3,7 @@ import pytest
 import torch
 from conftest import QUIET
 
+from renderer import plan as plan_module
 from renderer.arrays import load_arrays
 from renderer.config import CameraConfig, MethodConfig, NoiseConfig, SceneConfig
 from renderer.errors import SceneError
@@ -228,3 +229,15 @@ def test_renders_that_share_a_stage_share_what_is_kept_of_its_frames(small, tmp_
         other.make_gbuffers([0])
         assert other.scene is first.scene
         assert other.arrays(0) is not first.arrays(0)
+
+
+def test_files_of_another_version_are_not_found(small, tmp_path, monkeypatch):
+    """What an older version left in a shared folder may lack what this one reads."""
+
+    def stage():
+        return make_plan(small(), tmp_path / "out", "cpu", 1, tmp_path / "shared")[0].stage
+
+    before = stage()
+    assert stage() == before
+    monkeypatch.setattr(plan_module, "STAGE", plan_module.STAGE + 1)
+    assert stage() != before
