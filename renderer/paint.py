@@ -15,6 +15,7 @@ from renderer.lookup import SOFT, Lookup, blur, interpolate
 
 BAND = 4.0  # pixels: what is coarser on heroes is mixed where painters meet, what is finer is nearly all of one of them
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
+DARKER = 10.0  # of 255: where a painter's light on the ground is darker by more than elsewhere, it has a shadow
 FEW = 0.05  # share of painted pixels around, with less of which their light is not taken on
 
 
@@ -43,14 +44,19 @@ def coarse(paints: Tensor, heroes: Tensor) -> Tensor:
 
 def relight(colours: Tensor, image: Tensor, place: Tensor) -> Tensor:
     """Colours [n, 3] for pixels [n] of an image [H, W, 3], with the image's light: what is coarser than SHADE of it, where they
-    are."""
+    are. Where their own light is darker, by more than it is elsewhere, the image's colours: a shadow's edge is fine, and would stay
+    where it lay.
+    """
     height, width, channels = image.shape
     change = image.new_zeros(height * width, channels + 1)  # and where it is
     change[place] = F.pad(colours - image.view(-1, channels)[place], (0, 1), value=1)
     first, last = int(place.min()) // width, int(place.max()) // width
     coarse = blur(change.view(height, width, -1)[first : last + 1], SHADE, mirror=False)
     coarse = coarse.view(-1, channels + 1)[place - first * width]
-    return colours - coarse[:, :-1] / coarse[:, -1:]
+    light, own = coarse[:, :-1] / coarse[:, -1:], image.view(-1, channels)[place]
+    brightness = light.mean(dim=1, keepdim=True)
+    lit = torch.exp(-(((brightness - brightness.median()).clamp(max=0) / DARKER) ** 2))
+    return own + lit * (colours - light - own)
 
 
 def spread(change: Tensor, worth: Tensor, kind: Tensor) -> Tensor:

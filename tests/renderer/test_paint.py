@@ -298,10 +298,29 @@ def test_shadows_stay_on_the_ground_and_its_texture_does_not_change():
     worth = lookup_of(1, [0], STILL).worth.numpy()
     inside = (worth > 0.99) & ground & (y > SIZE[1] - 20) & (y < SIZE[1] - 6) & (x > 12) & (x < SIZE[0] - 12)
     assert inside.sum() > 200
+    lit = inside & (shadows[0] - shadows[1] < 2)
     detail = result[..., 0] - pictures[1][..., 0].astype(float)
-    assert np.corrcoef(detail[inside], pattern[inside])[0, 1] > 0.95
+    assert np.corrcoef(detail[lit], pattern[lit])[0, 1] > 0.95
     moved = result[..., 0].astype(float) - pictures[1][..., 0] - (pattern - 10)
-    assert np.abs(moved[inside]).mean() < 0.4 * np.abs((shadows[0] - shadows[1])[inside]).mean()
+    assert np.abs(moved[lit]).mean() < 0.4 * np.abs((shadows[0] - shadows[1])[lit]).mean()
+
+
+@pytest.mark.parametrize("darker", [0, 40])
+def test_a_painters_shadow_leaves_no_edge_on_the_ground_but_its_pattern_does(darker):
+    """Where a hero has moved on, nothing is left of its shadow. A painter that is darker everywhere is no shadow."""
+    ground = STILL[0].gbuffer.object == GEOMETRY.heroes
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    pattern, shadow = 12.0 * ((x // 2 + y // 2) % 2), np.hypot(x - 70, 2 * (y - 80)) < 20
+    clip = [150 - darker + pattern - 60 * shadow, np.full(shadow.shape, 150.0)]
+    pictures = [np.repeat(picture[..., None], 3, 2).astype(np.uint8) for picture in clip]
+    result = painted(pictures, 1, [0], STILL)[..., 0].astype(float)
+    inside = (lookup_of(1, [0], STILL).worth.numpy() > 0.99) & ground & (y > SIZE[1] - 30)
+    edge = np.abs(np.hypot(x - 70, 2 * (y - 80)) - 20) < 3
+    assert (inside & edge).sum() > 30
+    assert np.abs(result - 150)[inside & edge].max() < 8, "of 60"
+    far = inside & (distance_transform_edt(~shadow) > 14)
+    assert far.sum() > 200
+    assert np.corrcoef(result[far], pattern[far])[0, 1] > 0.95
 
 
 def test_painters_in_different_light_leave_no_edge_on_the_ground():
