@@ -99,7 +99,7 @@ def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor, tokens: i
     same logits is flatter, and its result nearer to the mean of all values, which has less detail. p = 1/2 is what Jin et al.
     (2023) keep its entropy with in diffusion models, p = 1 how logits grow in Chiang and Cholak (2022); 0: as it comes.
     """
-    sharper = (math.log(key.shape[2]) / math.log(tokens)) ** sharpen
+    sharper = (math.log(key.shape[2]) / math.log(max(tokens, 2))) ** sharpen  # a layer may have a single token
     return nn.functional.scaled_dot_product_attention(query, key, value, scale=attn.scale * sharper)
 
 

@@ -112,6 +112,14 @@ def test_a_single_frames_tokens_have_nothing_to_sharpen(attn):
     assert torch.equal(*alone)
 
 
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_a_layer_may_have_one_token(attn, power):
+    pre = random(G, K, 1, D)
+    out = keyframe_attention(attn, pre, power)
+    scale = math.log(K) / math.log(2) if power else 1.0
+    torch.testing.assert_close(out[0, 1], dense(attn, pre[0, 1], pre[0, :, 0], scale))
+
+
 def test_a_frame_finds_the_anchor_and_the_keyframe_before():
     attended = attended_keyframes("anchor+previous", range(7), [0, 2, 5])
     assert attended.tolist() == [[0, 0], [0, 0], [0, 0], [0, 1], [0, 1], [0, 1], [0, 2]]
