@@ -63,7 +63,7 @@ def limited(kind, limits):
 def prediction(executor, plan):
     """One network evaluation."""
     latents = torch.randn(1, 4, 16, 16, generator=torch.manual_seed(0))
-    ((_, found),) = executor.run(plan, "predict", [(500, (0,), latents, [], None)])
+    ((_, found),) = executor.run(plan, "predict", [(500, (0,), latents, [], None, 0.0)])
     return found
 
 
