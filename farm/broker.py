@@ -61,6 +61,7 @@ class Broker:
         return not self.claims
 
     def forget_the_silent(self) -> None:
+        """Who has not asked for longer than its lease counts as gone."""
         now = time.monotonic()
         self.claims = {name: claim for name, claim in self.claims.items() if now - claim.asked <= LEASE}
 

@@ -23,9 +23,7 @@ BORDER = 24.0  # pixels: so near its picture's border a painter lets the next on
 WIDE = 0.3  # the same off heroes, as a share of the picture's smaller side: light differs there more than detail
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 CRISP = 2  # power of the painters' shares: a mixture of pictures has less detail than any of them, a seam is seen
-FINE = (
-    4  # power of those once more, for what is fine on heroes: there a seam is seen less, and a mixture cancels details
-)
+FINE = 4  # power of those once more, for what is fine on heroes, which a mixture would cancel, and where seams are seen less
 FAINT = 1 / 512  # a share that changes no pixel
 NEARLY = 0.5  # of full worth, from which on a place is painted whole: less paint would flicker more than halos disturb
 FEATHER = 0.5  # pixels, a Gaussian's sigma: paint ends softly at outlines

@@ -7,8 +7,8 @@ an eighth of the picture.
 import torch
 from torch import Tensor
 
-from jobs.pocket.noise import fbm, flat, fract, hash2, mix, noise, smoothstep, worley
-from jobs.pocket.place import Place, w
+from jobs.pocket.noise import fbm, flat, fract, hash2, mix, noise, smoothstep, w, worley
+from jobs.pocket.place import Place
 
 
 def gradient(v: Tensor, low: Tensor, high: Tensor, top: float = 0.8) -> Tensor:

@@ -2,8 +2,7 @@
 
 import torch
 
-from jobs.pocket.noise import fbm, flat, fract, hash2, mix, noise, smoothstep, worley
-from jobs.pocket.place import w
+from jobs.pocket.noise import fbm, flat, fract, hash2, mix, noise, smoothstep, w, worley
 
 
 def snow(p, x, z):

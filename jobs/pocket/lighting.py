@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from jobs.pocket.backdrops import gradient
 from jobs.pocket.draws import Draws
 from jobs.pocket.environments import ENVIRONMENTS, Environment
-from jobs.pocket.materials import Surface
 from jobs.pocket.noise import fbm, flat, mix, smoothstep, worley
 from jobs.pocket.place import Place
+from jobs.pocket.surface import Surface
 
 INDOORS = ("day", "neon light", "spotlight")
 OUTDOORS = ("day", "sunset", "night", "fog", "storm", "neon light", "spotlight")

@@ -7,76 +7,14 @@ so that patterns stay legible in a 256² picture and in latents at an eighth of 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jobs.pocket.draws import Draws
-from jobs.pocket.noise import fbm, fract, hash2, mix, noise, smoothstep, worley
+from jobs.pocket.noise import fbm, fract, hash2, mix, noise, smoothstep, w, worley
+from jobs.pocket.surface import RGB, Points, Surface
 from jobs.pocket.words import COLOURS
-
-RGB = {
-    "red": (0.82, 0.05, 0.06), "orange": (0.97, 0.45, 0.04), "yellow": (0.98, 0.84, 0.1), "green": (0.1, 0.58, 0.16),
-    "blue": (0.07, 0.22, 0.85), "purple": (0.45, 0.1, 0.68), "pink": (0.97, 0.45, 0.66), "white": (0.93, 0.93, 0.92),
-    "black": (0.035, 0.035, 0.04), "brown": (0.38, 0.2, 0.09), "turquoise": (0.08, 0.74, 0.72), "grey": (0.44, 0.44, 0.45),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Points:
-    """Hero points to shade: position in cells and unit normal, both [B, N, 3]; height in [-1, 1] over the hero [B,
-    N]."""
-
-    q: Tensor
-    n: Tensor
-    height: Tensor
-    draws: Draws
-
-    def rgb(self, red: float, green: float, blue: float, jitter: float = 0.06) -> Tensor:
-        """A colour [B, 1, 3], a little different in each picture."""
-        c = torch.tensor([red, green, blue], device=self.q.device)
-        return (c + (c + 0.1) * self.draws.uniform(-jitter, jitter, 1, 3)).clamp(0.01, 1)
-
-    def named(self, colours: list[str]) -> tuple[Tensor, Tensor]:
-        """A random one of these colours for each picture: [B, 1, 3], and its index [B] in `words.COLOURS`."""
-        picked = self.draws.choice(len(colours))
-        table = torch.tensor([RGB[c] for c in colours], device=self.q.device)
-        index = torch.tensor([COLOURS.index(c) for c in colours], device=self.q.device)
-        c = table[picked][:, None]
-        return (c + (c + 0.1) * self.draws.uniform(-0.06, 0.06, 1, 3)).clamp(0.01, 1), index[picked]
-
-    def planar(self) -> tuple[Tensor, Tensor]:
-        """Coordinates [B, N] in the coordinate plane that faces the surface, the second one upwards on walls."""
-        ax, ay, az = self.n.abs().unbind(-1)
-        x, y, z = self.q.unbind(-1)
-        lid = (ay > 0.8) & (ay > ax) & (ay > az)
-        return torch.where(lid | (az >= ax), x, z), torch.where(lid, z, y)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """How points reflect: albedo and emission [B, N, 3]; the rest [B, N] or one number; `normal` replaces the
-    geometric one."""
-
-    albedo: Tensor
-    metal: Tensor | float = 0.0
-    gloss: float = 0.05
-    shininess: float = 20.0
-    emission: Tensor | float = 0.0
-    rim: Tensor | float = 0.0
-    normal: Tensor | None = None
-    colour: Tensor | None = None
-
-
-def replace_normal(surface: Surface, normal: Tensor) -> Surface:
-    return replace(surface, normal=normal)
-
-
-def w(x: Tensor) -> Tensor:
-    """A weight [B, N] ready to blend colours [B, N, 3]."""
-    return x[..., None]
 
 
 def bands(x: Tensor, softness: float = 0.15) -> Tensor:

@@ -45,6 +45,11 @@ def mix(a, b, weight: Tensor):
     return a + (b - a) * weight
 
 
+def w(x: Tensor) -> Tensor:
+    """A weight [B, N] ready to blend colours [B, N, 3]."""
+    return x[..., None]
+
+
 def hash3(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """A pseudo-random number in [0, 1) for every lattice point (after Dave Hoskins' hash without sine)."""
     x, y, z = fract(x * 0.1031), fract(y * 0.1030), fract(z * 0.0973)

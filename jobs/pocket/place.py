@@ -20,7 +20,3 @@ class Place:
     def rgb(self, red: float, green: float, blue: float, jitter: float = 0.06) -> Tensor:
         c = torch.tensor([red, green, blue], device=self.offset.device)
         return (c + (c + 0.05) * self.draws.uniform(-jitter, jitter, 1, 3)).clamp(0.0, 1.2)
-
-
-def w(x: Tensor) -> Tensor:
-    return x[..., None]

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jobs.pocket import camera, lighting, materials, sdf, styles
+from jobs.pocket import camera, lighting, sdf, styles
 from jobs.pocket.camera import Hits, View
 from jobs.pocket.captions import NO_COLOUR
 from jobs.pocket.draws import Draws
 from jobs.pocket.environments import ENVIRONMENTS, Environment
 from jobs.pocket.lighting import Light
-from jobs.pocket.materials import MATERIALS, RGB, Points
+from jobs.pocket.materials import MATERIALS
 from jobs.pocket.noise import mix, smoothstep
 from jobs.pocket.place import Place
 from jobs.pocket.shapes import Shapes
+from jobs.pocket.surface import RGB, Points, Surface
 from jobs.pocket.words import COLOURS
 
 GROUNDED = 0.55  # the share of pictures whose control image has the ground in it
@@ -154,7 +155,7 @@ def _visibility(shapes: Shapes, hits: Hits, lights: Light) -> tuple[Tensor, Tens
     return shadow.clamp(0, 1), occlusion.clamp(0.2, 1)
 
 
-def _surface(draws: Draws, material: str, view: View, hits: Hits, resolution: int) -> materials.Surface:
+def _surface(draws: Draws, material: str, view: View, hits: Hits, resolution: int) -> Surface:
     hero_pixels = view.fills * resolution
     scale = 256 / resolution
     cell = (hero_pixels * scale / 6.5).clamp(*CELL) * draws.uniform(0.85, 1.2, 1) / scale
@@ -169,7 +170,7 @@ def _surface(draws: Draws, material: str, view: View, hits: Hits, resolution: in
     if surface.normal is None:
         return surface
     nx, ny, nz = surface.normal.unbind(-1)
-    return materials.replace_normal(surface, torch.stack([c * nx - s * nz, ny, c * nz + s * nx], -1))
+    return replace(surface, normal=torch.stack([c * nx - s * nz, ny, c * nz + s * nx], -1))
 
 
 def _surroundings(

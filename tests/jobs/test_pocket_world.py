@@ -7,6 +7,8 @@ import trimesh
 
 from jobs.pocket import camera, dataset, environments, lighting, materials, sdf, shapes, styles, words, world
 from jobs.pocket.draws import Draws
+from jobs.pocket.figure import Figure
+from jobs.pocket.surface import RGB
 from renderer.camera import Camera
 from renderer.gbuffer import Geometry, control_image, gather
 from renderer.rasterise import rasterise
@@ -20,7 +22,7 @@ def seeded(seed: int = 0, device: str = "cpu") -> torch.Generator:
 
 def ball(radius: float, centre: tuple[float, float, float]) -> shapes.Shapes:
     """One sphere where we want it, in the table that the renderer reads."""
-    figure = shapes.Figure(Draws(1, seeded()))
+    figure = Figure(Draws(1, seeded()))
     figure.ball(figure.at(0, 0, 0), 0.5)
     rows, floor = shapes._fitted(figure)
     rows[:, 0:6] = torch.tensor([*centre, *centre])
@@ -34,7 +36,7 @@ def test_every_table_has_the_same_names():
     assert ["render", *styles.STYLES] == list(words.STYLES)
     assert set(lighting.OUTDOORS) == set(words.LIGHTS)
     assert list(shapes.FAMILIES) == list(words.NOUNS)
-    assert list(materials.RGB) == words.COLOURS
+    assert list(RGB) == words.COLOURS
 
 
 def test_a_ball_is_a_ball():
