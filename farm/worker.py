@@ -26,7 +26,7 @@ Order = tuple[str, list[Any], str, tuple]
 when it is a new one. One argument to Ray, as it packs each of several by itself, at a cost."""
 
 Packed = dict[str, list[NDArray[np.uint8]]]
-"""Keyframe features as they travel: layer name → bytes of its pre- and post-attention tokens."""
+"""Keyframe features as they travel: layer name → bytes of its tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,17 +98,17 @@ class RenderWorker:
         made: KeyframeFeatures = self.run((plan_id, plan, kept.method, ray.get(kept.arguments[0])))
         # Laid out as what travels arrives; and no inference tensors any more, which only inference mode may do everything with.
         alone = partial(torch.clone, memory_format=torch.contiguous_format)
-        features = {layer: (alone(pre), alone(post)) for layer, (pre, post) in made.items()}
+        features = {layer: tuple(map(alone, tokens)) for layer, tokens in made.items()}
         self.features[kept.key] = features
         settle()
-        return sum(tensor.nbytes for pair in features.values() for tensor in pair)
+        return sum(tensor.nbytes for tokens in features.values() for tensor in tokens)
 
     def hand_out(self, key: Key, packed: bool) -> "KeyframeFeatures | Packed":
         """Features that are kept here, for other workers: as tensors, or as arrays that shared memory can hold."""
         if key not in self.features:
             raise FeaturesLostError(f"keyframe features {key} had to make room")
         features = self.features[key]
-        return {layer: [pack(tensor) for tensor in pair] for layer, pair in features.items()} if packed else features
+        return {layer: [pack(one) for one in tokens] for layer, tokens in features.items()} if packed else features
 
     def forget(self, key: Key) -> None:
         """Nobody needs these features any more."""
@@ -131,7 +131,7 @@ class RenderWorker:
                 self.keep(plan_id, plan, kept)
             else:
                 resolved = self.render_frames(plan_id, plan).plan
-                self.features[kept.key] = {layer: unpack(pair, resolved) for layer, pair in features.items()}
+                self.features[kept.key] = {layer: unpack(tokens, resolved) for layer, tokens in features.items()}
                 settle()
         given = [self.features[value.key] if isinstance(value, Kept) else receive(value) for value in arguments]
         return self.render_frames(plan_id, plan), given
@@ -177,20 +177,19 @@ def pack(tensor: "Tensor") -> NDArray[np.uint8]:
     return tensor.cpu().contiguous().view(torch.uint8).numpy()
 
 
-def unpack(pair: Any, plan: Plan) -> "tuple[Tensor, Tensor]":
-    """Pre- and post-attention tokens as they were before packing, of the plan's type and on its device; tensors as they are.
+def unpack(tokens: Any, plan: Plan) -> "tuple[Tensor, ...]":
+    """A layer's features as they were before packing, of the plan's type and on its device; tensors as they are.
 
     On a CPU unpacked arrays are shared memory: nobody may write to it.
     """
     import torch
 
-    pre, post = (
+    return tuple(
         torch.from_numpy(part).view(getattr(torch, plan.dtype)).to(plan.device)
         if isinstance(part, np.ndarray)
         else part
-        for part in pair
+        for part in tokens
     )
-    return pre, post
 
 
 def settle() -> None:

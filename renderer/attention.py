@@ -16,20 +16,22 @@ from torch import Tensor, nn
 
 from renderer.unify import Sources, unify
 
-KeyframeFeatures = dict[str, tuple[Tensor, Tensor]]
-"""Layer name → pre- and post-attention tokens of the keyframes, [G, K, T, D] each."""
+KeyframeFeatures = dict[str, tuple[Tensor, ...]]
+"""Layer name → pre- and post-attention tokens of the keyframes, [G, K, T, D] each; the latter only where frames take them."""
 
 
 @dataclass
 class KeyframePass:
     """The keyframes attend to each other, and their features are kept. guidance: G, the number of guidance branches.
 
-    attended: int64 [K, M], the keyframes whose tokens each one sees; None: all of them. sharpen: see `attend`.
+    attended: int64 [K, M], the keyframes whose tokens each one sees; None: all of them. sharpen: see `attend`. post: are
+    post-attention features kept, too?
     """
 
     guidance: int
     attended: Tensor | None = None
     sharpen: float = 0.0
+    post: bool = True
     features: KeyframeFeatures = field(default_factory=dict)
 
 
@@ -82,13 +84,13 @@ class FeatureAttention(AttnProcessor2_0):
                 post = keyframe_attention(attn, pre, sharing.sharpen)
             else:
                 post = injected_attention(attn, pre, pre, False, sharing.attended, sharing.sharpen)
-            sharing.features[self.layer] = (pre, post)
+            sharing.features[self.layer] = (pre, post) if sharing.post else (pre,)
             return post.flatten(0, 1)
-        keyframes_pre, keyframes_post = sharing.features[self.layer]
+        keyframes_pre, *keyframes_post = sharing.features[self.layer]
         pre = hidden_states.unflatten(0, (len(keyframes_pre), -1))
         out = injected_attention(attn, pre, keyframes_pre, sharing.own, sharing.attended, sharing.sharpen)
         if sharing.alpha:
-            out = blend(out, keyframes_post, sharing.sources[pre.shape[2]], sharing.alpha)
+            out = blend(out, keyframes_post[0], sharing.sources[pre.shape[2]], sharing.alpha)
         return out.flatten(0, 1)
 
 

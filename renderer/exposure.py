@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from renderer.gbuffer import Geometry
-from renderer.lookup import Shot, interpolate, reproject
+from renderer.lookup import SOFT, Shot, interpolate, reproject
 
 TOE = 16.0  # of 255, added to colours, so that a channel in which there is nearly nothing has a ratio, too
 MUCH = 0.4  # pictures that differ by more, in logarithms, show different things, and what lies between green and red is mud
@@ -27,12 +27,13 @@ def overlaps(
     own [K, 3]; 0 where there are no pixels.
     """
     shot, colours = shots[number], torch.from_numpy(pictures).to(shots[number].point.device).flatten(1, 2)
-    trust = torch.where(shot.triangle >= 0, shot.trust, 0)
+    trust = torch.where(shot.triangle >= 0, (shot.clear / SOFT[0]).clamp(max=1), 0)
     pixels, ratios = np.zeros(len(shots)), np.zeros((len(shots), 3))
     for k in range(number + 1, len(shots)):
         place, _, pixel, weight, _ = reproject(shot, shots[k], geometry)
         theirs, own = interpolate(colours[k].double(), pixel, weight), colours[number, place].double()
-        sure = (trust[place] * interpolate(shots[k].trust, pixel, weight)).double()
+        clear = interpolate(shots[k].clear, pixel, weight)
+        sure = (trust[place] * (clear / SOFT[0]).clamp(max=1)).double()
         # Summed by NumPy, which does it the same way however many threads there are.
         share, light, other = (
             x.cpu().numpy() for x in (sure, sure[:, None] * (own + TOE), sure[:, None] * (theirs + TOE))

@@ -104,12 +104,14 @@ class FrameRenderer(Stage):
         _ = self.prompt
         return self.networks.loads
 
-    def keyframe_features(self, timestep: float, frames: Sequence[int], latents: Tensor) -> KeyframeFeatures:
-        """The keyframe pass: extended attention among these frames; their pre- and post-attention tokens [G, K, T, D]."""
+    def keyframe_features(
+        self, timestep: float, frames: Sequence[int], latents: Tensor, post: bool
+    ) -> KeyframeFeatures:
+        """The keyframe pass: extended attention among these frames; their pre- and, if wanted, post-attention tokens."""
         method, attended = self.plan.config.method, None
         if method.keys == "anchor+previous":
             attended = attended_keyframes(method.keys, frames, frames).to(self.network.device)
-        sharing = KeyframePass(len(self.prompt), attended, method.sharpen)
+        sharing = KeyframePass(len(self.prompt), attended, method.sharpen, post)
         self.evaluate(timestep, frames, latents, sharing, self.prompt)
         return sharing.features
 

@@ -18,15 +18,16 @@ from renderer.gbuffer import NOTHING, GBuffer, Geometry, facing_normals
 from renderer.rasterise import Caster
 
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
+NEARLY = 0.5  # of full worth, from which on heroes are painted whole: less paint would flicker more than halos disturb
 POOR, GOOD = 0.4, 0.7  # of the best painter's pixel density: with less a painter covers nothing, with more all it shows
 BORDER = 24.0  # pixels: so near its picture's border a painter lets the next one through
-WIDE = 0.3  # the same off heroes, as a share of the picture's smaller side: light differs there more than detail
+WIDE = 0.3  # the same off heroes, as a share of the picture's smaller side, as pictures differ there in more than detail; from
+# outlines, too: else one would see the shape of the hero that hides something from a painter
 COARSE = 0.3  # of the frame's own pixel density: a painter that has less of it would blur, and counts for less
 CRISP = 2  # power of the painters' shares: a mixture of pictures has less detail than any of them, a seam is seen
 FINE = 4  # power of those once more, for what is fine on heroes, which a mixture would cancel, and where seams are seen less
 FAINT = 1 / 512  # a share that changes no pixel
-NEARLY = 0.5  # of full worth, from which on a place is painted whole: less paint would flicker more than halos disturb
-FEATHER = 0.5  # pixels, a Gaussian's sigma: paint ends softly at outlines
+FEATHER = 1.0  # pixels, a Gaussian's sigma: paint ends softly at outlines, which would else have stairs
 STILL = 1e-3  # of the heroes' extent: what has moved by less casts the shadow that it did
 
 
@@ -35,9 +36,8 @@ class Shot:
     """A frame's geometry as its picture of P = H·W pixels shows it, on the device that paints. caster: over its pose.
 
     object: int32 [P], triangle: int64 [P], barycentrics: float64 [P, 3], point: float64 [P, 4], homogeneous, and inverse_depth:
-    float32 [P], as in the G-buffer. trust: float32 [P], how much a pixel is to be trusted as a painter's, see `trust`. vertices:
-    float64 [V, 3], world. normals: float32 [T, 3], of triangles, toward the camera. matrix: float64 [3, 4], from homogeneous points
-    to (x·z, y·z, z) in pixels.
+    float32 [P], as in the G-buffer. clear: float32 [P], see `from_outlines`. vertices: float64 [V, 3], world. normals: float32
+    [T, 3], of triangles, toward the camera. matrix: float64 [3, 4], from homogeneous points to (x·z, y·z, z) in pixels.
     """
 
     gbuffer: GBuffer
@@ -47,7 +47,7 @@ class Shot:
     barycentrics: Tensor
     point: Tensor
     inverse_depth: Tensor
-    trust: Tensor
+    clear: Tensor
     vertices: Tensor
     normals: Tensor
     matrix: Tensor
@@ -80,7 +80,7 @@ def make_shot(
         "barycentrics": gbuffer.barycentrics.reshape(-1, 3).astype(np.float64),
         "point": gbuffer.point.reshape(-1, 4).astype(np.float64),
         "inverse_depth": gbuffer.inverse_depth.ravel(),
-        "trust": trust(gbuffer).ravel(),
+        "clear": from_outlines(gbuffer).ravel(),
         "vertices": vertices.astype(np.float64),
         "normals": facing_normals(vertices, geometry.faces, gbuffer.camera),
         "matrix": gbuffer.camera.matrix((gbuffer.object.shape[1], gbuffer.object.shape[0])),
@@ -153,8 +153,8 @@ def interpolate(values: Tensor, pixel: Tensor, weight: Tensor) -> Tensor:
     return (values[pixel] * weight.view(*weight.shape, *[1] * (values.ndim - 1))).sum(dim=1)
 
 
-def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
-    """How far a pixel is from any outline, as a share of SOFT pixels and at most 1: float32 [H, W].
+def from_outlines(gbuffer: GBuffer) -> NDArray[np.float32]:
+    """Pixels from any outline, 0 beside it: float32 [H, W].
 
     Outlines are where the object changes, or its depth by more than NEXT_DOOR widths of a pixel.
     """
@@ -168,8 +168,8 @@ def trust(gbuffer: GBuffer) -> NDArray[np.float32]:
         inside[here] &= same
         inside[there] &= same
     if inside.all():
-        return np.ones(inside.shape, np.float32)
-    return np.minimum(distance_transform_edt(inside) / np.where(gbuffer.triangle >= 0, *SOFT), 1).astype(np.float32)
+        return np.full(inside.shape, sum(inside.shape), np.float32)
+    return distance_transform_edt(inside).astype(np.float32)
 
 
 def from_border(xy: Tensor, size: tuple[int, int]) -> Tensor:
@@ -222,14 +222,17 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
     (width, height), device, pixels = shot.size, shot.object.device, len(shot.object)
     found = [reproject(shot, painter, geometry) for painter in painters]
-    inside, density, margin = torch.zeros(3, pixels, len(painters), device=device)  # 0 where not seen
+    clear, density, margin = torch.zeros(3, pixels, len(painters), device=device)  # 0 where not seen
     for k, (place, xy, pixel, weight, dense) in enumerate(found):
-        inside[place, k] = interpolate(painters[k].trust, pixel, weight)
-        density[place, k] = torch.where(inside[place, k] > 0, dense, 0)
+        clear[place, k] = interpolate(painters[k].clear, pixel, weight)
+        density[place, k] = torch.where(clear[place, k] > 0, dense, 0)
         margin[place, k] = from_border(xy, shot.size).float()
 
     hero = shot.triangle >= 0
-    shares = layer(inside, density, margin, torch.where(hero, BORDER, WIDE * min(shot.size)))
+    inside = (clear / torch.where(hero, *SOFT)[:, None]).clamp(max=1)
+    reach = torch.where(hero, BORDER, WIDE * min(shot.size))
+    whole = torch.where(hero[:, None], 1, room(clear, reach))
+    shares = layer(inside * torch.minimum(room(margin, reach), whole), density)
     fine = torch.where(hero[:, None], crisp(shares, FINE), shares)
 
     ground = shot.object == geometry.heroes
@@ -239,7 +242,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     here = from_border(torch.stack([x, y], dim=-1).view(-1, 1, 2) + 0.5, shot.size)
     worth = inside * (margin / here.clamp(max=BORDER)).clamp(max=1)
     worth *= (density / (COARSE * own).clamp(min=1e-12)[:, None]).clamp(max=1)
-    worth = (worth.amax(dim=1) / NEARLY).clamp(max=1).view(height, width)
+    worth = (worth.amax(dim=1) / torch.where(hero, NEARLY, 1.0)).clamp(max=1).view(height, width)
     outlines = silhouettes(shot.object.view(height, width))
     worth = worth * (2 * blur((~outlines).float(), FEATHER) - 1).clamp(0, 1)
 
@@ -264,15 +267,18 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     return Lookup(**{name: torch.cat(values) for name, values in finds.items()}, worth=worth, kind=kind)
 
 
-def layer(inside: Tensor, density: Tensor, margin: Tensor, reach: Tensor) -> Tensor:
+def room(distance: Tensor, reach: Tensor) -> Tensor:
+    """How well painters cover places [P, K], in [0, 1], so many pixels [P, K] from where what they show ends, of a reach [P]."""
+    # Where there is little room for anybody, as under a still camera, the first one need not give way to the others.
+    reach = torch.minimum(distance.amax(dim=1), reach)[:, None]
+    return (distance / reach.clamp(min=1e-12)).clamp(max=1)
+
+
+def layer(sure: Tensor, density: Tensor) -> Tensor:
     """Shares [P, K] of painters that lie over one another, the first on top, in places [P].
 
-    inside: [P, K] in [0, 1], how far from outlines a painter shows a place; 0: it does not. density: [P, K], with how many pixels.
-    margin: [P, K], how many it is from its picture's border, and reach: [P], how many it would take to cover all by that.
+    sure: [P, K] in [0, 1], how far from all ends a painter shows a place; 0: it does not. density: [P, K], with how many pixels.
     """
-    # Where a border is everybody's, as under a still camera, the first one need not give way to anybody.
-    reach = torch.minimum(margin.amax(dim=1), reach)[:, None]
-    sure = inside * (margin / reach.clamp(min=1e-12)).clamp(max=1)
     # The best one counts less where its picture ends, so that those that it gives way to come in softly.
     best = (sure * density).amax(dim=1, keepdim=True)
     good = (density / best.clamp(min=1e-12) - POOR) / (GOOD - POOR)

@@ -16,7 +16,7 @@ from renderer.lookup import SOFT, Lookup, blur, interpolate
 BAND = 4.0  # pixels: what is coarser on heroes is mixed where painters meet, what is finer is nearly all of one of them
 SHADE = 6.0  # pixels: what is coarser on the ground is the light there, and shadows move with what casts them
 DARKER = 10.0  # of 255: where a painter's light on the ground is darker by more than elsewhere, it has a shadow
-FEW = 0.05  # share of painted pixels around, with less of which their light is not taken on
+FEW = 0.25  # share of painted pixels around, with less of which their light is taken on in part: they may be a hero's halo
 
 
 def sample(picture: Tensor, lookup: Lookup, finds: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from renderer.rasterise import check_backend
 from renderer.scene import Scene
 
 WORK = ".work"  # per-frame files of a render, in its output folder; gone when it is complete
-STAGE = 2  # of what the files of a stage hold: others are not those that renders look for, and are made again
+STAGE = 3  # of what the files of a stage hold: others are not those that renders look for, and are made again
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,13 @@ def feature_layers(spec: ModelSpec, layers: str) -> tuple[tuple[int, int], ...]:
 
 
 def feature_bytes(plan: Plan) -> int:
-    """Bytes of the features of one keyframe pass: pre- and post-attention tokens of every feature layer."""
+    """Bytes of the features of one keyframe pass, at most: pre- and, if frames take them, post-attention tokens of all layers."""
     branches, size = 1 + (plan.guidance > 1), {"float32": 4}.get(plan.dtype, 2)
     tokens = sum(
         channels * int(np.prod(plan.level_size(level)))
         for level, channels in feature_layers(plan.spec, plan.config.method.layers)
     )
-    return 2 * branches * plan.keyframes * tokens * size
+    return (1 + (plan.config.method.alpha > 0)) * branches * plan.keyframes * tokens * size
 
 
 def stage_name(plan: Plan) -> str:

@@ -207,9 +207,9 @@ def denoise(
         for step, t in enumerate(timesteps[done:], done):
             keyframes, upcoming = (keyframes_at(plan, scheduler, chosen, number) for number in (step, step + 1))
             if keyframes and features is None:
-                features = share(plan, executor, clip, t, keyframes)
+                features = share(plan, executor, clip, scheduler, step, keyframes)
             adain = step / len(timesteps) < method.adain_until
-            alpha = method.alpha if step / len(timesteps) < method.alpha_until else 0.0
+            alpha = alpha_at(plan, scheduler, step)
             awaited = {frame // size for frame in upcoming}
             order = sorted(range(len(chunks)), key=lambda i: i not in awaited and not (adain and i == 0))
             predictions = executor.run(
@@ -226,7 +226,7 @@ def denoise(
                     clean |= {frame: found[frame % size].clone() for frame in glance(plan) if frame in chunks[i]}
                 awaited -= clip.step(i, prediction, t, noise)
                 if upcoming and features is None and not awaited:
-                    features = share(plan, executor, clip, timesteps[step + 1], upcoming)
+                    features = share(plan, executor, clip, scheduler, step + 1, upcoming)
             if show and clean:
                 show(torch.stack([clean[frame] for frame in glance(plan)]))
             if checkpoints:
@@ -243,9 +243,16 @@ def keyframes_at(plan: Plan, scheduler: Any, chosen: list[int], step: int) -> li
     return chosen or random_keyframes(plan.config.seed, step, plan.frames, plan.keyframes)
 
 
-def share(plan: Plan, executor: Executor, clip: Clip, t: Tensor, keyframes: list[int]) -> Any:
-    """The keyframes' features for all chunks."""
-    call = (t.item(), keyframes, clip.frames_seen(keyframes, t))
+def alpha_at(plan: Plan, scheduler: Any, step: int) -> float:
+    """How much of the unified features a frame takes in a step."""
+    method = plan.config.method
+    return method.alpha if step / len(scheduler.timesteps) < method.alpha_until else 0.0
+
+
+def share(plan: Plan, executor: Executor, clip: Clip, scheduler: Any, step: int, keyframes: list[int]) -> Any:
+    """The keyframes' features of a step for all chunks."""
+    t = scheduler.timesteps[step]
+    call = (t.item(), keyframes, clip.frames_seen(keyframes, t), alpha_at(plan, scheduler, step) > 0)
     return executor.keep(plan, "keyframe_features", call, len(plan.chunks()))
 
 

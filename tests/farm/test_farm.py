@@ -187,7 +187,9 @@ def noise(executor, plan, frames):
 def test_features_are_freed_when_all_chunks_are_done(farm):
     executor, plan = farm
     chunks = plan.chunks()
-    kept = executor.keep(plan, "keyframe_features", (500, [0, 2], noise(executor, plan, (0, 2))), readers=len(chunks))
+    kept = executor.keep(
+        plan, "keyframe_features", (500, [0, 2], noise(executor, plan, (0, 2)), True), readers=len(chunks)
+    )
     calls = [(500, chunk, noise(executor, plan, chunk), [0, 2], kept, 0.6) for chunk in chunks]
     assert sorted(position for position, _ in executor.run(plan, "predict", calls)) == list(range(len(chunks)))
     assert booked(executor, kept) == []

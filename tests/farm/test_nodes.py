@@ -61,7 +61,7 @@ def test_features_whose_node_is_gone_are_made_again(small, cluster, tmp_path):
     with take_part(farm, lambda workers: None) as executor:
         plan = survey(plan, executor, Silent())
         latents = torch.randn(2, 4, 32, 32, generator=torch.manual_seed(0))
-        kept = executor.keep(plan, "keyframe_features", (500, [1, 3], latents), readers=2)
+        kept = executor.keep(plan, "keyframe_features", (500, [1, 3], latents, True), readers=2)
         call = (500, (0, 1), latents, [1, 3], kept, 0.6)
         ((_, before),) = executor.run(plan, "predict", [call])
         made = farm.features.passes[kept.key]

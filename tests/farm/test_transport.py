@@ -88,9 +88,9 @@ def count_passes(worker):
     if not hasattr(FrameRenderer, "made"):
         made, original = [], FrameRenderer.keyframe_features
 
-        def counted(self, timestep, frames, latents):
+        def counted(self, timestep, *arguments):
             made.append(timestep)
-            return original(self, timestep, frames, latents)
+            return original(self, timestep, *arguments)
 
         FrameRenderer.made, FrameRenderer.keyframe_features = made, counted
     FrameRenderer.made.clear()

@@ -172,21 +172,22 @@ def test_with_alpha_one_and_one_keyframe_a_frame_gets_back_its_own_features():
 @pytest.mark.parametrize(("keys", "alpha"), [("own+keyframes", ALPHA), ("keyframes", 0.0), ("own", ALPHA)])
 def test_the_processor_does_both(attn, keys, alpha):
     processor, attn.processor = FeatureAttention("layer"), None
-    tokens, keys = random(G * N, T, D), random(G * K, T, D, seed=1)
-    keyframe_pass = KeyframePass(G)
-    kept = processor(attn, keys, sharing=keyframe_pass)
+    tokens, keyframes = random(G * N, T, D), random(G * K, T, D, seed=1)
+    keyframe_pass = KeyframePass(G, post=alpha > 0)
+    kept = processor(attn, keyframes, sharing=keyframe_pass)
     features = keyframe_pass.features["layer"]
-    assert torch.equal(features[0], keys.view(G, K, T, D))
-    assert torch.equal(features[1], kept.view(G, K, T, D))
-    torch.testing.assert_close(features[1], keyframe_attention(attn, features[0]))
+    assert torch.equal(features[0], keyframes.view(G, K, T, D))
+    torch.testing.assert_close(kept.view(G, K, T, D), keyframe_attention(attn, features[0]))
+    assert len(features) == 1 + (alpha > 0), "what no frame takes is not kept"
 
     sources, own, attended = pick(), keys != "keyframes", NONE if keys == "own" else ALL
     out = processor(attn, tokens, sharing=Injection(keyframe_pass.features, own, attended, {T: sources}, alpha))
     wanted = injected_attention(attn, tokens.view(G, N, T, D), features[0], own, attended)
     if alpha:
+        assert torch.equal(features[1], kept.view(G, K, T, D))
         wanted = blend(wanted, features[1], sources, alpha)
     torch.testing.assert_close(out.view(G, N, T, D), wanted)
-    assert torch.equal(features[0], keys.view(G, K, T, D)), "what is shared stays as it was"
+    assert torch.equal(features[0], keyframes.view(G, K, T, D)), "what is shared stays as it was"
 
 
 def test_guidance_branches_never_mix(attn):

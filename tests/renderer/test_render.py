@@ -177,12 +177,12 @@ def test_nothing_depends_on_who_computes_a_chunk_or_when(small, finished, tmp_pa
 def test_a_chunks_prediction_is_a_function_of_its_arguments(ready):
     here, there = FrameRenderer(ready, NETWORKS), FrameRenderer(ready, NETWORKS)
     latents, keyframes = here.noise(range(5), 0), [1, 3]
-    features = here.keyframe_features(500, keyframes, latents[keyframes])
+    features = here.keyframe_features(500, keyframes, latents[keyframes], True)
     first = here.predict(500, (2, 3), latents[2:4], keyframes, features, 0.6)
     for chunk in ((4,), (0, 1)):
         there.predict(300, chunk, latents[list(chunk)], keyframes, features, 0.6)
     assert torch.equal(there.predict(500, (2, 3), latents[2:4], keyframes, features, 0.6), first)
-    again = there.keyframe_features(500, keyframes, latents[keyframes])
+    again = there.keyframe_features(500, keyframes, latents[keyframes], True)
     assert all(torch.equal(a, b) for layer in features for a, b in zip(features[layer], again[layer], strict=True))
 
 
@@ -320,11 +320,14 @@ def test_painted_pictures_are_the_same_whoever_paints_them(ready, finished):
     assert decode(plan, Scattered(), QUIET, finished[1]) == hashes
 
 
-@pytest.mark.parametrize(("layers", "guidance"), [("decoder", 3.0), ("all", 3.0), ("decoder", 1.0)])
-def test_the_features_size_is_foreseen(small, tmp_path, layers, guidance):
+@pytest.mark.parametrize(
+    ("layers", "guidance", "alpha"),
+    [("decoder", 3.0, 0.6), ("all", 3.0, 0.6), ("decoder", 1.0, 0.6), ("all", 3.0, 0.0)],
+)
+def test_the_features_size_is_foreseen(small, tmp_path, layers, guidance, alpha):
     """At a size whose coarser grids are rounded up."""
-    method = replace(small().method, layers=layers, keyframes=3)
+    method = replace(small().method, layers=layers, keyframes=3, alpha=alpha)
     executor = Inline()
     plan = prepared(small(method=method, guidance=guidance, resolution=[72, 64]), tmp_path, executor)
-    features = executor.keep(plan, "keyframe_features", (500, [0, 1, 2], torch.zeros(3, 4, 8, 9)), 1)
+    features = executor.keep(plan, "keyframe_features", (500, [0, 1, 2], torch.zeros(3, 4, 8, 9), alpha > 0), 1)
     assert sum(tensor.nbytes for pair in features.values() for tensor in pair) == feature_bytes(plan)
