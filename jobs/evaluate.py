@@ -2,7 +2,7 @@
 
     python jobs/evaluate.py [key=value ...]
 
-    preset=table             what is rendered: see below
+    preset=table             what is rendered: see below; or a YAML file of yours, such as those in jobs/evaluation/presets
     methods=a,b              instead of all methods of conf/method, or the preset's
     scenes=a,b               instead of the preset's: names of its scenes, or what scene= takes
     prompts='"a","b"'        instead of the preset's
@@ -23,7 +23,8 @@ from collections.abc import Sequence
 
 try:
     from farm.submit import FAILED, report
-    from jobs.evaluation.grid import described, parse
+    from jobs.evaluation.grid import parse
+    from jobs.evaluation.preset import described
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing.name} is not installed: run `pip install -e .` in the checkout, or `make demo`")
 

@@ -2,18 +2,15 @@
 
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from farm import command
 from farm.config import GROUPS, SubmitConfig, check_choice, is_uri, show, slug, validate
+from jobs.evaluation.preset import find, read
 from renderer.errors import ConfigError
 
-PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
 KEYS = ("preset", "output", "part", "prepare", "render", "baseline", "methods", "scenes", "prompts", "seeds")
 
 EXPECTED = {"seeds": "whole numbers separated by commas", "prepare": "a number of processes"}
@@ -37,11 +34,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of these. scenes, methods: names and their settings. baseline: the method that others are paired with.
+    """Every combination of these. scenes, methods: names and their settings. baseline, reference: see Preset.
 
-    reference: the method whose single pictures have the detail that others are measured by. part: (i, n), the i-th of n shares
-    of the clips, from 1. prepare: processes that make what clips of one scene share, and nothing else; 0: clips are made.
-    render: whether clips are rendered; else what is there is summarised.
+    part: (i, n), the i-th of n shares of the clips, from 1. prepare: processes that make what clips of one scene share, and nothing
+    else; 0: clips are made. render: whether clips are rendered; else what is there is summarised.
     """
 
     preset: str
@@ -102,22 +98,21 @@ def parse(arguments: Sequence[str]) -> Grid:
             settings.append(argument)
     if is_uri(given.get("output", "")):
         raise ConfigError(f"output={given['output']}: expected a folder; an evaluation goes to no URI")
-    preset = given.get("preset", "table")
-    check_choice("preset", preset, PRESETS)
-    data = read(preset)
+    path = find(given.get("preset", "table"))
+    preset = read(path)
     every = {name: [f"method={name}"] for name in GROUPS["method"]}
-    methods = words(data, "methods") or every
-    usual, typed = shlex.split(data.get("settings", "")), {setting.partition("=")[0] for setting in settings}
+    methods = words(preset.methods) or every
+    usual, typed = shlex.split(preset.settings), {setting.partition("=")[0] for setting in settings}
     grid = Grid(
-        preset=preset,
-        scenes=pick(given, "scenes", words(data, "scenes"), {}),
-        prompts=command.items("prompt", given["prompts"]) if "prompts" in given else data["prompts"],
-        seeds=[whole("seeds", word) for word in given["seeds"].split(",")] if "seeds" in given else data["seeds"],
+        preset=path.stem,
+        scenes=pick(given, "scenes", words(preset.scenes), {}),
+        prompts=command.items("prompt", given["prompts"]) if "prompts" in given else preset.prompts,
+        seeds=[whole("seeds", word) for word in given["seeds"].split(",")] if "seeds" in given else preset.seeds,
         methods=pick(given, "methods", methods, every),
         settings=[*(word for word in usual if word.partition("=")[0] not in typed), *settings],
-        baseline=given.get("baseline", data.get("baseline", "paper")),
-        reference=data.get("reference", "per_frame"),
-        output=Path(given.get("output", f"renders/evaluate-{preset}")),
+        baseline=given.get("baseline", preset.baseline),
+        reference=preset.reference,
+        output=Path(given.get("output", f"renders/evaluate-{path.stem}")),
         part=share(given.get("part", "1/1")),
         prepare=whole("prepare", given.get("prepare", "0")),
         render=given.get("render", "true") == "true",
@@ -129,20 +124,9 @@ def parse(arguments: Sequence[str]) -> Grid:
     return grid
 
 
-def read(preset: str) -> dict[str, Any]:
-    """A preset as it stands in its file."""
-    return yaml.safe_load(PRESETS[preset].read_text("utf-8"))
-
-
-def described() -> Iterator[tuple[str, str]]:
-    """Each preset with the comment that its file begins with."""
-    for name, path in PRESETS.items():
-        yield name, path.read_text("utf-8").partition("\n")[0].lstrip("# ")
-
-
-def words(data: Mapping[str, Any], key: str) -> dict[str, list[str]]:
+def words(lines: Mapping[str, str]) -> dict[str, list[str]]:
     """Names and the settings of each, which a preset writes as on a command line."""
-    return {name: shlex.split(line) for name, line in data.get(key, {}).items()}
+    return {name: shlex.split(line) for name, line in lines.items()}
 
 
 def pick(

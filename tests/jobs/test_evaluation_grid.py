@@ -1,6 +1,7 @@
 import pytest
 
-from jobs.evaluation.grid import PRESETS, described, parse
+from jobs.evaluation.grid import parse
+from jobs.evaluation.preset import PRESETS, described
 from renderer.errors import ConfigError
 
 
@@ -73,3 +74,46 @@ def test_mistakes_are_one_line(argument, words):
     with pytest.raises(ConfigError, match=words) as error:
         parse(["preset=smoke", argument])
     assert "\n" not in str(error.value)
+
+
+MINE = """
+scenes: {ball: scene=bounce}
+prompts: [a golden statue in a snowy forest]
+seeds: [7]
+methods: {per_frame: method=per_frame, half: method=paper method.alpha=0.5}
+baseline: half
+"""
+
+
+def test_a_preset_may_be_a_file_of_ones_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text(MINE)
+    grid = parse([f"preset={tmp_path / 'mine.yaml'}"])
+    assert grid.output.name == "evaluate-mine"
+    (config,) = (one for clip, one in grid.configs(grid.clips()).items() if clip.method == "half")
+    assert (config.scene.name, config.seed, config.method.alpha) == ("bounce", 7, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("prompts", "promts"), "promts"),
+        (("[7]", "[seven]"), r"seeds\[0\].*'seven'"),
+        (("[7]", "[]"), "expected some seeds"),
+        (("[7]", "[7"), "line 5.*YAML"),
+        (("scene=bounce", "[bounce]"), r"scenes\.ball.*expected text"),
+        (("scene=bounce", ""), r"scenes\.ball"),
+        (("a golden", "a: golden"), r"prompts\[0\].*expected text"),
+        (("[a golden statue in a snowy forest]", "['${golden}']"), r"prompts\[0\]"),
+        (("baseline: half", "baseline: hal"), "did you mean half"),
+    ],
+)
+def test_mistakes_of_a_preset_are_one_line(tmp_path, change, words):
+    (tmp_path / "mine.yaml").write_text(MINE.replace(*change))
+    with pytest.raises(ConfigError, match=words) as error:
+        parse([f"preset={tmp_path / 'mine.yaml'}"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_preset_that_is_not_there():
+    with pytest.raises(ConfigError, match="no such file"):
+        parse(["preset=nowhere/mine.yaml"])
