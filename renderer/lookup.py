@@ -231,8 +231,8 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     hero = shot.triangle >= 0
     inside = (clear / torch.where(hero, *SOFT)[:, None]).clamp(max=1)
     reach = torch.where(hero, BORDER, WIDE * min(shot.size))
-    whole = torch.where(hero[:, None], 1, room(clear, reach))
-    shares = layer(inside * torch.minimum(room(margin, reach), whole), density)
+    ends = torch.minimum(room(margin, reach), torch.where(hero[:, None], 1, room(clear, reach)))
+    shares = layer(inside * ends, density)
     fine = torch.where(hero[:, None], crisp(shares, FINE), shares)
 
     ground = shot.object == geometry.heroes
