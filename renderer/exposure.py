@@ -27,13 +27,13 @@ def overlaps(
     own [K, 3]; 0 where there are no pixels.
     """
     shot, colours = shots[number], torch.from_numpy(pictures).to(shots[number].point.device).flatten(1, 2)
-    trust = torch.where(shot.triangle >= 0, (shot.clear / SOFT[0]).clamp(max=1), 0)
+    hero = shot.triangle >= 0
     pixels, ratios = np.zeros(len(shots)), np.zeros((len(shots), 3))
     for k in range(number + 1, len(shots)):
         place, _, pixel, weight, _ = reproject(shot, shots[k], geometry)
         theirs, own = interpolate(colours[k].double(), pixel, weight), colours[number, place].double()
-        clear = interpolate(shots[k].clear, pixel, weight)
-        sure = (trust[place] * (clear / SOFT[0]).clamp(max=1)).double()
+        clear = torch.stack([shot.clear[place], interpolate(shots[k].clear, pixel, weight)])
+        sure = (hero[place] * (clear / SOFT[0]).clamp(max=1).prod(dim=0)).double()
         # Summed by NumPy, which does it the same way however many threads there are.
         share, light, other = (
             x.cpu().numpy() for x in (sure, sure[:, None] * (own + TOE), sure[:, None] * (theirs + TOE))

@@ -268,7 +268,10 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
 
 
 def room(distance: Tensor, reach: Tensor) -> Tensor:
-    """How well painters cover places [P, K], in [0, 1], so many pixels [P, K] from where what they show ends, of a reach [P]."""
+    """How well painters cover places [P, K], in [0, 1]. distance: [P, K], pixels from where what a painter shows ends.
+
+    reach: [P], from how many of them on it covers all.
+    """
     # Where there is little room for anybody, as under a still camera, the first one need not give way to the others.
     reach = torch.minimum(distance.amax(dim=1), reach)[:, None]
     return (distance / reach.clamp(min=1e-12)).clamp(max=1)

@@ -19,7 +19,7 @@ class Preset:
     """The keys of a file. scenes, methods: names and what is typed for each. settings: what is typed for all clips.
 
     No methods: all of conf/method. baseline: the method that others are paired with. reference: the method whose single pictures
-    have the detail that others are measured by.
+    have the detail that others are measured by; without it among the methods detail has no number.
     """
 
     scenes: dict[str, str] = field(default_factory=dict)

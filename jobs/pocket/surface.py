@@ -27,16 +27,18 @@ class Points:
 
     def rgb(self, red: float, green: float, blue: float, jitter: float = 0.06) -> Tensor:
         """A colour [B, 1, 3], a little different in each picture."""
-        c = torch.tensor([red, green, blue], device=self.q.device)
-        return (c + (c + 0.1) * self.draws.uniform(-jitter, jitter, 1, 3)).clamp(0.01, 1)
+        return self.varied(torch.tensor([red, green, blue], device=self.q.device), jitter)
+
+    def varied(self, colour: Tensor, jitter: float = 0.06) -> Tensor:
+        """A colour [3] or [B, 1, 3], a little different in each picture: [B, 1, 3]."""
+        return (colour + (colour + 0.1) * self.draws.uniform(-jitter, jitter, 1, 3)).clamp(0.01, 1)
 
     def named(self, colours: list[str]) -> tuple[Tensor, Tensor]:
         """A random one of these colours for each picture: [B, 1, 3], and its index [B] in `words.COLOURS`."""
         picked = self.draws.choice(len(colours))
         table = torch.tensor([RGB[c] for c in colours], device=self.q.device)
         index = torch.tensor([COLOURS.index(c) for c in colours], device=self.q.device)
-        c = table[picked][:, None]
-        return (c + (c + 0.1) * self.draws.uniform(-0.06, 0.06, 1, 3)).clamp(0.01, 1), index[picked]
+        return self.varied(table[picked][:, None]), index[picked]
 
     def planar(self) -> tuple[Tensor, Tensor]:
         """Coordinates [B, N] in the coordinate plane that faces the surface, the second one upwards on walls."""
