@@ -47,7 +47,7 @@ class MethodConfig:
     """How frames are made to agree. What the paper leaves open is a value here."""
 
     name: str = key("generative_rendering", "a file of conf/method, which sets the keys below")
-    keyframes: int = key(8, "K frames that share their features, at most all frames; 0: every frame on its own")
+    keyframes: int = key(4, "K frames that share their features, at most all frames; 0: every frame on its own")
     choose: str = key(
         "coverage", "keyframes: random (drawn anew at each step) | even | coverage (together see the most)"
     )
@@ -55,15 +55,12 @@ class MethodConfig:
     keys: str = key(
         "own+keyframes", "tokens that a frame attends to: own+keyframes | keyframes | anchor+previous | own"
     )
-    alpha: float = key(1.0, "weight of the unified post-attention features on covered pixels; 0: not at all")
+    alpha: float = key(0.5, "weight of the unified post-attention features on covered pixels; 0: not at all")
     unify: str = key("facing", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
-    alpha_until: float = key(1.0, "fraction of the steps with unified features, no longer than attention across frames")
-    until: float = key(
-        0.3,
-        "fraction of the steps with attention and injection across frames; what comes later is detail, which it softens",
-    )
+    alpha_until: float = key(0.15, "fraction of the steps with unified features, no longer than attention across frames")
+    until: float = key(1.0, "fraction of the steps with attention and injection across frames")
     sharpen: float = key(
-        0.0, "how much attention across frames is sharpened, as many keys flatten it: 0: not | 0.5: same entropy | 1"
+        0.75, "how much attention across frames is sharpened, as many keys flatten it: 0: not | 0.5: same entropy | 1"
     )
     adain_until: float = key(0.5, "fraction of the steps with latent normalisation")
     paint: int = key(

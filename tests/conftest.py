@@ -25,7 +25,17 @@ settings.register_profile("seeded", derandomize=True, deadline=None)  # what fai
 settings.load_profile("seeded")
 
 PER_FRAME = MethodConfig(name="per_frame", keyframes=0, adain_until=0.0, paint=0)
-PAPER = MethodConfig(name="paper", keyframes=2, choose="random", alpha=0.6, unify="fill+mean", until=1.0, paint=0)
+PAPER = MethodConfig(
+    name="paper",
+    keyframes=2,
+    choose="random",
+    alpha=0.6,
+    unify="fill+mean",
+    alpha_until=1.0,
+    until=1.0,
+    sharpen=0.0,
+    paint=0,
+)
 
 
 @pytest.hookimpl(tryfirst=True)
