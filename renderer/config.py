@@ -57,7 +57,9 @@ class MethodConfig:
     )
     alpha: float = key(0.5, "weight of the unified post-attention features on covered pixels; 0: not at all")
     unify: str = key("facing", "how views of a place become one: fill+mean | fill | mean | adjacent | facing")
-    alpha_until: float = key(0.15, "fraction of the steps with unified features, no longer than attention across frames")
+    alpha_until: float = key(
+        0.15, "fraction of the steps with unified features, no longer than attention across frames"
+    )
     until: float = key(1.0, "fraction of the steps with attention and injection across frames")
     sharpen: float = key(
         0.75, "how much attention across frames is sharpened, as many keys flatten it: 0: not | 0.5: same entropy | 1"
