@@ -20,6 +20,7 @@ from renderer.rasterise import Caster
 SOFT = 3.0, 8.0  # pixels from an outline within which a painter gains trust, on heroes and off them, where halos are
 NEARLY = 0.5  # of full worth, from which on heroes are painted whole: less paint would flicker more than halos disturb
 POOR, GOOD = 0.4, 0.7  # of the best painter's pixel density: with less a painter covers nothing, with more all it shows
+ENOUGH = 0.15, 0.4  # the same for painters that agree, against all: they hide what others show better, but not by far
 BORDER = 24.0  # pixels: so near its picture's border a painter lets the next one through
 WIDE = 0.3  # the same off heroes, as a share of the picture's smaller side, as pictures differ there in more than detail; from
 # outlines, too: else one would see the shape of the hero that hides something from a painter
@@ -218,8 +219,8 @@ def blur(image: Tensor, sigma: float, mirror: bool = True) -> Tensor:
     return image
 
 
-def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
-    """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones."""
+def look_up(shot: Shot, painters: Sequence[Shot], agreed: int, geometry: Geometry) -> Lookup:
+    """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones, see `layer`."""
     (width, height), device, pixels = shot.size, shot.object.device, len(shot.object)
     found = [reproject(shot, painter, geometry) for painter in painters]
     clear, density, margin = torch.zeros(3, pixels, len(painters), device=device)  # 0 where not seen
@@ -232,7 +233,7 @@ def look_up(shot: Shot, painters: Sequence[Shot], geometry: Geometry) -> Lookup:
     inside = (clear / torch.where(hero, *SOFT)[:, None]).clamp(max=1)
     reach = torch.where(hero, BORDER, WIDE * min(shot.size))
     ends = torch.minimum(room(margin, reach), torch.where(hero[:, None], 1, room(clear, reach)))
-    shares = layer(inside * ends, density)
+    shares = layer(inside * ends, density, agreed)
     fine = torch.where(hero[:, None], crisp(shares, FINE), shares)
 
     ground = shot.object == geometry.heroes
@@ -277,15 +278,25 @@ def room(distance: Tensor, reach: Tensor) -> Tensor:
     return (distance / reach.clamp(min=1e-12)).clamp(max=1)
 
 
-def layer(sure: Tensor, density: Tensor) -> Tensor:
+def layer(sure: Tensor, density: Tensor, agreed: int) -> Tensor:
     """Shares [P, K] of painters that lie over one another, the first on top, in places [P].
 
     sure: [P, K] in [0, 1], how far from all ends a painter shows a place; 0: it does not. density: [P, K], with how many pixels.
+    agreed: so many of the first have looked at each other, and give way to the rest only where they show little; all: to nobody.
     """
     # The best one counts less where its picture ends, so that those that it gives way to come in softly.
-    best = (sure * density).amax(dim=1, keepdim=True)
-    good = (density / best.clamp(min=1e-12) - POOR) / (GOOD - POOR)
-    return crisp(composite(sure * good.clamp(0, 1)), CRISP)
+    worth = sure * density
+    best = worth.amax(dim=1, keepdim=True)
+    theirs = worth[:, :agreed].amax(dim=1, keepdim=True)
+    enough = ramp(theirs / best.clamp(min=1e-12), *ENOUGH)
+    first = ramp(density[:, :agreed] / theirs.clamp(min=1e-12), POOR, GOOD) * enough
+    rest = ramp(density[:, agreed:] / best.clamp(min=1e-12), POOR, GOOD)
+    return crisp(composite(sure * torch.cat([first, rest], dim=1)), CRISP)
+
+
+def ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """0 up to low, 1 from high on, in a straight line between."""
+    return ((values - low) / (high - low)).clamp(0, 1)
 
 
 def composite(cover: Tensor) -> Tensor:

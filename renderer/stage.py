@@ -135,12 +135,15 @@ class Stage:
 
     def lookup(self, frame: int, painters: Sequence[int]) -> Lookup:
         """Where a frame's picture finds what the painters show."""
+        # Keyframes that together see the most are the first painters, too: these have looked at each other.
+        keyframes = self.plan.keyframes if self.plan.config.method.choose == "coverage" else 0
+        agreed = min(keyframes, len(painters)) or len(painters)
 
         def make() -> dict[str, NDArray]:
-            found = look_up(self.shot(frame), [self.painter(painter) for painter in painters], self.geometry)
+            found = look_up(self.shot(frame), [self.painter(painter) for painter in painters], agreed, self.geometry)
             return {name: values.cpu().numpy() for name, values in vars(found).items()}
 
-        arrays = self.of_scene(f"lookup-{len(painters)}/{frame:05d}", make)
+        arrays = self.of_scene(f"lookup-{len(painters)}-{agreed}/{frame:05d}", make)
         return Lookup(**{name: torch.tensor(array, device=self.plan.device) for name, array in arrays.items()})
 
     def of_scene(self, name: str, make: Callable[[], Mapping[str, NDArray]]) -> Mapping[str, NDArray]:

@@ -39,14 +39,14 @@ def prepare(configs: Sequence[SubmitConfig], shared: Path, processes: int) -> No
     A frame a call, as a short clip is one chunk, which one process would make alone; and without a GPU, as each process would take
     memory of it.
     """
-    seen = set[tuple[Path, int]]()
+    seen = set[tuple[Path, int, int]]()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for config in configs:
             plan, _ = make_plan(replace(config, chunk=1), Path(str(config.output.dir)), "cpu", 1, shared)
             count = config.method.paint
-            if (plan.stage, count) in seen:
+            if (plan.stage, count, plan.keyframes) in seen:
                 continue
-            seen.add((plan.stage, count))
+            seen.add((plan.stage, count, plan.keyframes))
             executor, silent = Pool(pool), Silent()
             plan = survey(plan, executor, silent)
             make_gbuffers(plan, executor, silent)

@@ -8,12 +8,15 @@ from toys import bent, rigid, shoot, still_life
 from renderer.lookup import (
     CRISP,
     FAINT,
+    GOOD,
+    POOR,
     SOFT,
     WIDE,
     blur,
     composite,
     crisp,
     from_outlines,
+    layer,
     look_up,
     make_shot,
     reproject,
@@ -51,7 +54,7 @@ def seen(shot):
 
 
 def lookup_of(number, keyframes, shots=SHOTS):
-    return look_up(shots[number], [shots[k] for k in keyframes], GEOMETRY)
+    return look_up(shots[number], [shots[k] for k in keyframes], len(keyframes), GEOMETRY)
 
 
 def painted(pictures, number, keyframes, shots=SHOTS):
@@ -144,6 +147,26 @@ def test_layers_of_paint():
     np.testing.assert_allclose(
         composite(torch.from_numpy(cover[30:, 1:])), remaining, err_msg="what lies below is composed by itself"
     )
+
+
+def test_painters_that_agree_lie_on_top():
+    """They hide what others show better, give way where they show next to nothing, and rank among themselves as without others."""
+    sure, density = torch.rand(2, 200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sure[:, 1:3] = 1
+    density[:20, :2], density[20:40, :2] = 0.45, 0.1
+    density[:40, 2:] = torch.tensor([1.0, 0.2, 0.9])
+    shares = layer(sure, density, 2)
+    assert (shares[:20, 2:] == 0).all(), "they show enough, and the second all that it shows"
+    assert (shares[20:40, :2] == 0).all(), "they show too little"
+    assert (shares[:40, 3] == 0).all(), "poor beside the best of all"
+    alone = layer(sure[:, :2], density[:, :2], 2)
+    torch.testing.assert_close(shares[:20, :2], alone[:20])
+    among_all = layer(sure, density, 5)
+    assert (among_all[:20, 2] > 0).all()
+
+    best = (sure * density).amax(dim=1, keepdim=True)
+    cover = sure * ((density / best - POOR) / (GOOD - POOR)).clamp(0, 1)
+    torch.testing.assert_close(among_all, crisp(composite(cover), CRISP))
 
 
 def test_shares_become_crisp():

@@ -79,7 +79,8 @@ def test_what_depends_on_the_scene_is_made_once_for_all_that_share_it(small, tmp
         for mine, other in zip(found[-1], found[0], strict=True):
             np.testing.assert_array_equal(mine, other)
     assert stages[0].plan.survey == stages[2].plan.survey
-    assert not (tmp_path / "alone" / ".work" / "lookup-2").exists()
+    kept = {name: [*(tmp_path / name).rglob("lookup*/*")] for name in ("alone", "shared")}
+    assert (len(kept["alone"]), len(kept["shared"])) == (0, 1)
 
 
 def test_painters_show_what_others_do_not(surveyed):
