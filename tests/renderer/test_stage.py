@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from conftest import QUIET
+from conftest import PAPER, QUIET
 
 from renderer import plan as plan_module
 from renderer.arrays import load_arrays
@@ -81,6 +83,20 @@ def test_what_depends_on_the_scene_is_made_once_for_all_that_share_it(small, tmp
     assert stages[0].plan.survey == stages[2].plan.survey
     kept = {name: [*(tmp_path / name).rglob("lookup*/*")] for name in ("alone", "shared")}
     assert (len(kept["alone"]), len(kept["shared"])) == (0, 1)
+
+
+def test_painters_that_are_keyframes_lie_on_top(surveyed):
+    """Where keyframes are not the first painters, none has looked at the others, and all are alike."""
+    orbit = SceneConfig(name="turntable", camera=CameraConfig(move="orbit", turn=90))
+
+    def shares(**changes):
+        _, stage = surveyed(scene=orbit, frames=4, method=replace(PAPER, **changes))
+        found = stage.lookup(2, [0, 3, 1])
+        return [found.share[found.painter == k].sum() for k in range(3)]
+
+    alike = shares(keyframes=0)
+    assert alike == shares(keyframes=1, choose="even") == shares(keyframes=3, choose="coverage")
+    assert shares(keyframes=1, choose="coverage") != alike
 
 
 def test_painters_show_what_others_do_not(surveyed):
