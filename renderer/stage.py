@@ -135,9 +135,7 @@ class Stage:
 
     def lookup(self, frame: int, painters: Sequence[int]) -> Lookup:
         """Where a frame's picture finds what the painters show."""
-        # Keyframes that together see the most are the first painters, too: these have looked at each other.
-        keyframes = self.plan.keyframes if self.plan.config.method.choose == "coverage" else 0
-        agreed = min(keyframes, len(painters)) or len(painters)
+        agreed = agreeing(self.plan, len(painters))
 
         def make() -> dict[str, NDArray]:
             found = look_up(self.shot(frame), [self.painter(painter) for painter in painters], agreed, self.geometry)
@@ -224,6 +222,13 @@ class Stage:
     def picture_texels(self) -> Texels:
         """The texels on which finished pictures are compared and shown."""
         return self.texels(self.plan.size, 1.0)
+
+
+def agreeing(plan: Plan, painters: int) -> int:
+    """How many of so many painters lie on top of the others, see renderer.lookup.layer: the first ones, or all of them."""
+    # Keyframes that together see the most are the first painters, too, and have looked at each other.
+    keyframes = plan.keyframes if plan.config.method.choose == "coverage" else 0
+    return min(keyframes, painters) or painters
 
 
 def same_stage(plan: Plan, other: Plan) -> bool:

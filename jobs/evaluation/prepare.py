@@ -12,6 +12,7 @@ from jobs.evaluation.clips import Silent
 from renderer.frames import FrameRenderer, NetworkCache
 from renderer.plan import Plan, Survey, make_plan
 from renderer.render import covering_frames, make_gbuffers, survey
+from renderer.stage import agreeing
 
 seen_last: dict[tuple[Path, Survey | None], FrameRenderer] = {}
 
@@ -44,9 +45,10 @@ def prepare(configs: Sequence[SubmitConfig], shared: Path, processes: int) -> No
         for config in configs:
             plan, _ = make_plan(replace(config, chunk=1), Path(str(config.output.dir)), "cpu", 1, shared)
             count = config.method.paint
-            if (plan.stage, count, plan.keyframes) in seen:
+            kept = plan.stage, count, agreeing(plan, count)
+            if kept in seen:
                 continue
-            seen.add((plan.stage, count, plan.keyframes))
+            seen.add(kept)
             executor, silent = Pool(pool), Silent()
             plan = survey(plan, executor, silent)
             make_gbuffers(plan, executor, silent)
