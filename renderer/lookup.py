@@ -220,7 +220,7 @@ def blur(image: Tensor, sigma: float, mirror: bool = True) -> Tensor:
 
 
 def look_up(shot: Shot, painters: Sequence[Shot], agreed: int, geometry: Geometry) -> Lookup:
-    """Where a picture finds what the painters show of its places. painters: the first ones cover the later ones, see `layer`."""
+    """Where a picture finds what the painters show of its places. painters: the first cover the later ones; agreed: see `layer`."""
     (width, height), device, pixels = shot.size, shot.object.device, len(shot.object)
     found = [reproject(shot, painter, geometry) for painter in painters]
     clear, density, margin = torch.zeros(3, pixels, len(painters), device=device)  # 0 where not seen
